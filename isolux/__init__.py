@@ -1,0 +1,84 @@
+"""isolux: textured, relightable triangle meshes from masked photographs.
+
+Nothing heavy is imported until it is used, so that the command line answers at once and
+`import isolux` does not load torch.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isolux.train import Run
+
+__all__ = ["Run", "__version__", "load", "train"]
+
+__version__ = "0.1.0"
+
+# Public names that live elsewhere and are imported on first use (PEP 562).
+_HOMES = {"Run": "isolux.train"}
+
+
+def train(
+    conf: str | Path, *, overrides: Mapping[str, object] | None = None, resume: bool = False
+) -> "Run":
+    """Train a scene, as `isolux train` does.
+
+    Args:
+        conf: the name of a preset, or a .conf or .json file.
+        overrides: settings by dotted name, e.g. `{"optimize.steps": 500}`.
+        resume: go on from the last checkpoint of the run folder.
+
+    Returns:
+        The finished run: its mesh, cameras, light and folder.
+
+    Raises:
+        isolux.confs.read.ConfError: every mistake of the settings at once, a line each.
+        FileNotFoundError: for a file, scene or preset that is not there.
+    """
+    from isolux.confs.read import read_conf
+
+    given = [f"{key}={_text(value)}" for key, value in (overrides or {}).items()]
+    run: Run = import_module("isolux.train").train(read_conf(conf, given), resume)
+    return run
+
+
+def load(folder: str | Path) -> "Run":
+    """The run that a run folder holds.
+
+    Raises:
+        FileNotFoundError: if the folder or its checkpoint is not there.
+    """
+    run: Run = import_module("isolux.train").load(Path(folder))
+    return run
+
+
+def _text(value: object) -> str:
+    """A Python value as the right side of `key=value`."""
+    import json
+
+    return json.dumps(value, default=str)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'isolux' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Keeps `isolux.train` the function: the import of the module of that name would replace it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name == "train" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
