@@ -1,0 +1,52 @@
+"""What a path is."""
+
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["SceneKind", "mesh_file", "scene_kind"]
+
+SceneKind = Literal["nerf_synthetic", "mesh"]
+
+_MESHES = (".obj", ".glb", ".gltf", ".ply")
+_LOOKED_FOR = (
+    "a folder with transforms_train.json (NeRF-synthetic), or a mesh (.obj, .glb, .gltf, .ply)"
+)
+
+
+def scene_kind(path: Path) -> SceneKind:
+    """The format of a scene.
+
+    Raises:
+        FileNotFoundError: no such path.
+        ValueError: none that is known; says what was looked for and what is there.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder; looked for {_LOOKED_FOR}")
+    if path.is_file() and path.name == "transforms_train.json":
+        raise ValueError(f"{path}: give the folder that holds it: {path.parent}")
+    if path.is_dir() and (path / "transforms_train.json").is_file():
+        return "nerf_synthetic"
+    mesh_file(path)
+    return "mesh"
+
+
+def mesh_file(path: Path) -> Path:
+    """The mesh that `path` is, or the only one in that folder.
+
+    Raises:
+        ValueError: no mesh, or several.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix.lower() in _MESHES:
+            return path
+        raise ValueError(f"{path}: is no scene; looked for {_LOOKED_FOR}")
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in _MESHES)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(file.name for file in found[:3])
+        raise ValueError(f"{path}: holds {len(found)} meshes ({names}); name one of them")
+    there = ", ".join(sorted(file.name for file in path.iterdir())[:5]) or "nothing"
+    raise ValueError(f"{path}: is no scene; looked for {_LOOKED_FOR}; it holds {there}")
