@@ -1,1 +1,1 @@
-"""TODO-PACKAGE."""
+"""The operators in plain PyTorch: any device, float64, small, obvious and slow."""

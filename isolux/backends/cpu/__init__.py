@@ -1,0 +1,1 @@
+"""The operators as numba kernels on the processor: the default without a GPU."""
