@@ -1,1 +1,1 @@
-"""TODO-PACKAGE."""
+"""A run: built from a configuration, optimised in stages, watched, saved, evaluated."""

@@ -1,1 +1,1 @@
-"""TODO-PACKAGE."""
+"""Pictures of meshes: G-buffer, materials, light, shading, baking, metrics."""

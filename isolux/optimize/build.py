@@ -1,0 +1,226 @@
+"""From a configuration to objects: the only reader of configurations in this package."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isolux import backends
+from isolux.backends import Backend
+from isolux.backends.cpu import pool
+from isolux.backends.encode import HashGridSpec
+from isolux.confs.schema import GeometryConf, LossConf, RunConf
+from isolux.data.assets.exr import load_probe
+from isolux.optimize.open import Scene, open_scene
+from isolux.data.views import Views
+from isolux.geometry.fields import Field, SphereField
+from isolux.geometry.hull import fit_box, visual_hull
+from isolux.geometry.mesh import Mesh
+from isolux.geometry.sdf_grid import SdfGrid
+from isolux.geometry.sdf_network import SdfNetwork
+from isolux.optimize.objective import ImageTerms
+from isolux.optimize.randomness import generator_for
+from isolux.optimize.stages import Rates, Recipe
+from isolux.optimize.weights import Ramp
+from isolux.render.draw import Lens
+from isolux.render.light import EnvironmentLight, cube_from_latlong
+from isolux.render.material import Limits
+
+__all__ = ["Problem", "build", "select_backend"]
+
+_HULL_VIEWS = 64  # masks that carve the starting shape: more add time and little shape
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that a run needs, made from its configuration."""
+
+    backend: Backend
+    scene: Scene
+    recipe: Recipe
+    lens: Lens
+    compare: ImageTerms
+    weights: Mapping[str, Mapping[str, Ramp]]  # by stage
+    rates: Mapping[str, Rates]  # by stage
+    base_mesh: Mesh | None
+
+
+def select_backend(conf: RunConf) -> Backend:
+    """The operators that a configuration asks for, with its number of threads.
+
+    Torch itself gets one thread: its reductions depend on the number of threads, ours do not,
+    and its idle workers spin beside ours.
+    """
+    torch.set_num_threads(1)
+    pool.set_threads(conf.threads or os.cpu_count() or 1)
+    return backends.select(conf.backend)
+
+
+def build(conf: RunConf) -> Problem:
+    """Read the scene and prepare everything that does not depend on progress.
+
+    Raises:
+        ValueError, FileNotFoundError: what is wrong with files or settings, in one line.
+    """
+    backend = select_backend(conf)
+    scene = open_scene(conf.data, backend, conf.seed)
+    base = _base_mesh(conf.geometry.base_mesh)
+    needs_box = base is None
+    centre, extent = _box(conf.geometry, scene.train) if needs_box else _box_of(base)
+    return Problem(
+        backend=backend,
+        scene=scene,
+        recipe=_recipe(conf, backend, scene.train, centre, extent),
+        lens=Lens(conf.data.near, conf.data.far, conf.light.camera_space),
+        compare=ImageTerms(conf.losses.image, conf.losses.mask_norm, frozenset()),
+        weights={
+            "topology": _topology_weights(conf),
+            "mesh": _mesh_weights(conf.losses, conf.light.learn, conf.material.normal_map),
+        },
+        rates={
+            stage: Rates(
+                conf.optimize.learning_rate_geometry[i],
+                conf.optimize.learning_rate_material[i],
+                conf.optimize.learning_rate_light[i],
+            )
+            for i, stage in enumerate(("topology", "mesh"))
+        },
+        base_mesh=base,
+    )
+
+
+def _recipe(
+    conf: RunConf, backend: Backend, train: Views, centre: Float[Tensor, " 3"], extent: float
+) -> Recipe:
+    material = conf.material
+    half = 0.5 * extent
+    return Recipe(
+        backend=backend,
+        seed=conf.seed,
+        limits=Limits(
+            material.albedo_min, material.albedo_max, material.orm_min, material.orm_max
+        ),
+        spec=HashGridSpec(
+            material.levels, 2, material.log2_rows, material.coarsest, material.finest
+        ),
+        width=material.width,
+        hidden=material.hidden,
+        texture_size=material.texture_size,
+        normal_map=material.normal_map,
+        lock_positions=conf.geometry.lock_positions,
+        lock_light=conf.light.lock_in_mesh_stage,
+        light=_light(conf),
+        field=_start(conf, backend, train, centre, extent),
+        bounds=torch.stack([centre - half, centre + half]),
+    )
+
+
+def _light(conf: RunConf) -> Callable[[], EnvironmentLight]:
+    light = conf.light
+    path = light.envmap
+    if path is None:
+        if not light.learn:
+            raise ValueError(
+                "light.learn=false needs a probe to keep: set light.envmap to an .hdr or .exr"
+            )
+        base = EnvironmentLight.constant(light.resolution, light.initial)
+    else:
+        base = cube_from_latlong(load_probe(path) * light.scale, light.resolution)
+    return lambda: EnvironmentLight(base, light.learn, light.solid_angles)
+
+
+def _masks(train: Views) -> tuple[Float[Tensor, "v h w"], list[int]]:
+    count = min(len(train), _HULL_VIEWS)
+    chosen = [round(i * (len(train) - 1) / max(count - 1, 1)) for i in range(count)]
+    return train.batch(chosen).alpha[..., 0], chosen
+
+
+def _box(conf: GeometryConf, train: Views) -> tuple[Float[Tensor, " 3"], float]:
+    """Centre and edge length of the grid: those given, the rest fitted to the masks."""
+    if conf.centre is not None and conf.extent is not None:
+        return torch.tensor(conf.centre), conf.extent
+    if conf.extent is not None:
+        return torch.zeros(3), conf.extent
+    masks, chosen = _masks(train)
+    centre, extent = fit_box(masks, train.cameras[chosen])
+    if conf.centre is not None:
+        centre = torch.tensor(conf.centre)
+    _log.info("grid: centre %s, extent %.3f", [round(c, 3) for c in centre.tolist()], extent)
+    return centre, float(extent)
+
+
+def _box_of(mesh: Mesh | None) -> tuple[Float[Tensor, " 3"], float]:
+    assert mesh is not None
+    low, high = mesh.vertices.min(0).values, mesh.vertices.max(0).values
+    return 0.5 * (low + high), float((high - low).max()) * 1.1
+
+
+def _start(
+    conf: RunConf, backend: Backend, train: Views, centre: Float[Tensor, " 3"], extent: float
+) -> Callable[[int], SdfGrid | SdfNetwork]:
+    """The starting surface, at whatever resolution the first phase has."""
+    geometry = conf.geometry
+
+    def first(resolution: int) -> SdfGrid | SdfNetwork:
+        values: Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
+        if geometry.init == "hull":
+            masks, chosen = _masks(train)
+            values = visual_hull(masks, train.cameras[chosen])
+        elif geometry.init == "sphere":
+            values = SphereField(centre, 0.35 * extent).value
+        elif geometry.init == "random":
+            generator = generator_for(conf.seed, 2)
+            values = lambda points: torch.rand(len(points), generator=generator) - 0.1  # noqa: E731
+        else:
+            values = _field_of(Path(geometry.init)).value
+        kind = SdfGrid if geometry.sdf == "grid" else SdfNetwork
+        return kind.start(
+            values, resolution, centre, extent, geometry.extractor, geometry.deform, backend,
+            generator_for(conf.seed, 3),
+        )  # fmt: skip
+
+    return first
+
+
+def _topology_weights(conf: RunConf) -> dict[str, Ramp]:
+    losses = conf.losses
+    weights = _shared_weights(losses, conf.light.learn)
+    weights["sdf"] = Ramp(losses.sdf_start, losses.sdf_end, 0.25)
+    if conf.geometry.extractor == "flexicubes":
+        weights["flexicubes_dev"] = Ramp.constant(losses.flexicubes_dev)
+    if conf.geometry.sdf == "network":
+        weights["eikonal"] = Ramp.constant(losses.eikonal)
+    weights["smooth_sdf"] = Ramp.constant(losses.smooth_sdf)
+    return _without_zeros(weights)
+
+
+def _mesh_weights(losses: LossConf, learn_light: bool, normal_map: bool) -> dict[str, Ramp]:
+    weights = _shared_weights(losses, learn_light)
+    weights["laplacian"] = Ramp(losses.laplacian, 0.0, 1.0)
+    weights["normal_consistency"] = Ramp.constant(losses.normal_consistency)
+    if normal_map:
+        weights["normal_smooth"] = Ramp.constant(losses.normal_smooth)
+    return _without_zeros(weights)
+
+
+def _shared_weights(losses: LossConf, learn_light: bool) -> dict[str, Ramp]:
+    weights = {
+        "image": Ramp.constant(1.0),
+        "mask": Ramp.constant(losses.mask),
+        "albedo_smooth": Ramp(0.0, losses.albedo_smooth, 0.1),
+        "orm_smooth": Ramp(0.0, losses.orm_smooth, 0.1),
+        "occlusion": Ramp(0.0, losses.occlusion, 0.1),
+    }
+    if learn_light:
+        weights["light_white"] = Ramp.constant(losses.light_white)
+    return weights
+
+
+def _without_zeros(weights: dict[str, Ramp]) -> dict[str, Ramp]:
+    return {n: r for n, r in weights.items() if r.start or r.end or n in ("image", "mask")}

@@ -1,0 +1,84 @@
+"""The loop: objective, guard, step. Everything else watches it."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from isolux.optimize.clock import Clock
+from isolux.optimize.observers import Observer, StepInfo
+from isolux.optimize.weights import Ramp, weighted_sum
+
+__all__ = ["fit"]
+
+
+def fit(
+    stage: str,
+    objective: Callable[[int, float], dict[str, Tensor]],
+    weights: Mapping[str, Ramp],
+    optimizer: torch.optim.Optimizer,
+    decay: float,
+    clock: Clock,
+    first: int = 0,
+    observers: Sequence[Observer] = (),
+    after_step: Callable[[], None] = lambda: None,
+) -> int:
+    """Minimise the objective until the clock says that the stage is over.
+
+    Args:
+        stage: its name, for the observers.
+        objective: from step and progress to named terms: renders a batch and compares.
+        weights: one for every term.
+        optimizer: with a rate `initial_lr` in each group, which falls by the factor `decay`.
+        decay: of the rates over the stage.
+        clock: says how far the stage has come.
+        first: the step to begin with; more than zero when a run is resumed.
+        observers: told of every step.
+        after_step: puts parameters back into their range.
+
+    Returns:
+        The number of steps that the stage has made.
+
+    Raises:
+        FloatingPointError: at the first term or gradient that is not finite, by name and
+            step, before it reaches a parameter.
+    """
+    step = first
+    while (progress := clock.progress(step)) < 1.0:
+        began = time.monotonic()
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * decay**progress
+        terms = objective(step, progress)
+        total = weighted_sum(terms, weights, progress)
+        if not math.isfinite(total.item()):  # sync: a NaN found late is a lost night
+            bad = {name: term.item() for name, term in terms.items() if not term.isfinite()}
+            raise FloatingPointError(f"{stage}, step {step}: terms are not finite: {bad}")
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        _guard(stage, step, optimizer)
+        optimizer.step()
+        after_step()
+        step += 1
+        info = StepInfo(
+            stage=stage,
+            step=step,
+            steps=clock.expected_steps(step),
+            terms={name: term.detach() for name, term in terms.items()},
+            total=total.detach(),
+            seconds=time.monotonic() - began,
+            progress=clock.progress(step),
+        )
+        for observer in observers:
+            observer(info)
+    return step
+
+
+def _guard(stage: str, step: int, optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None and not math.isfinite(parameter.grad.sum().item()):
+                raise FloatingPointError(
+                    f"{stage}, step {step}: the gradient of {group['name']} is not finite"
+                )

@@ -1,0 +1,79 @@
+"""`log.jsonl`: what happened at which step, a line of JSON each, for scripts and the report.
+
+Every line has `kind`, `stage` and `step` (steps of the stage that are done). Lines of kind
+`step` carry `seconds`, `progress`, `total` and `terms`; lines of kind `validation` metrics.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from isolux.optimize.files import write_bytes, write_error
+
+__all__ = ["append_line", "cut_log", "read_log"]
+
+
+def append_line(path: Path, line: dict[str, Any]) -> None:
+    """Adds a line and hands it to the system at once. What is not finite becomes null.
+
+    Raises:
+        OSError: one line, e.g. when the disk is full.
+    """
+    text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with path.open("ab", buffering=0) as file:
+            file.write(text.encode("utf-8"))
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """All whole lines in order; none if the file is missing.
+
+    A line that is cut off or damaged, as a kill may leave the last one, is left out.
+    """
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_bytes().splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def cut_log(path: Path, stage: str, step: int) -> None:
+    """Takes out what was logged after a checkpoint, so that a resumed run logs it once.
+
+    Stages are taken to have run in the order in which they first appear.
+
+    Args:
+        path: the log; a missing one stays missing.
+        stage, step: where the checkpoint stands.
+    """
+    if not path.exists():
+        return
+    lines = read_log(path)
+    order: dict[object, int] = {}
+    for line in lines:
+        order.setdefault(line.get("stage"), len(order))
+    here = order.setdefault(stage, len(order))
+    kept = [
+        line
+        for line in lines
+        if (order[line.get("stage")], line.get("step", 0)) <= (here, step)
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+    write_bytes(path, text.encode("utf-8"))

@@ -1,0 +1,173 @@
+"""From a batch to named terms: the only file that names what the stages minimise.
+
+Munkberg et al. 2022, "Extracting Triangular 3D Models, Materials, and Lighting From Images",
+section 3 and supplement. Letters: v views, p covered pixels.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isolux.backends import Backend
+from isolux.backends.shade import image_loss
+from isolux.data.views import Batch
+from isolux.geometry.regularize import laplacian, normal_consistency, sign_changes
+from isolux.optimize.scene import MeshScene, TopologyScene
+from isolux.render.draw import Lens, Picture, draw
+from isolux.render.gbuffer import Surface
+from isolux.render.light import EnvironmentLight
+
+__all__ = ["ImageTerms", "mesh_terms", "topology_terms"]
+
+_WORLD_JITTER = 0.01  # standard deviation, as a fraction of half the grid's extent
+_TEXTURE_JITTER = 0.005  # in texture coordinates
+_JITTERED = 4  # every so many pixels are asked for their neighbourhood
+
+
+@dataclass(frozen=True)
+class ImageTerms:
+    """How pictures are compared, and which optional terms are wanted."""
+
+    kind: Literal["logl1", "logl2", "mse", "smape", "relmse"]
+    mask_norm: Literal["mse", "l1"]
+    wanted: frozenset[str]  # names of terms with a weight
+
+    def __call__(
+        self, backend: Backend, picture: Picture, batch: Batch, background: Tensor
+    ) -> dict[str, Tensor]:
+        """Colour where the reference has coverage, and coverage everywhere."""
+        target = torch.lerp(background, batch.rgb, batch.alpha)
+        gap = picture.alpha - batch.alpha
+        return {
+            "image": image_loss(backend, self.kind, picture.rgb, target, batch.alpha),
+            "mask": gap.square().mean() if self.mask_norm == "mse" else gap.abs().mean(),
+        }
+
+
+def topology_terms(
+    backend: Backend,
+    scene: TopologyScene,
+    batch: Batch,
+    compare: ImageTerms,
+    lens: Lens,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Terms of a step in which the surface is taken out of the distance field anew."""
+    extracted = scene.geometry.surface(backend)
+    surface = Surface.of(backend, extracted.vertices, extracted.faces)
+    background = _random_background(batch, generator)
+    picture = draw(
+        backend,
+        surface,
+        scene.material,
+        scene.light.maps(backend),
+        batch.cameras,
+        lens,
+        background,
+    )
+    terms = compare(backend, picture, batch, background)
+    wanted = compare.wanted
+    if "sdf" in wanted:
+        terms["sdf"] = sign_changes(extracted.sdf, scene.geometry.edges)
+    if "flexicubes_dev" in wanted:
+        terms["flexicubes_dev"] = extracted.l_dev.sum() / max(len(extracted.l_dev), 1)
+    if "smooth_sdf" in wanted:
+        terms["smooth_sdf"] = scene.geometry.roughness(extracted.sdf)
+    if "eikonal" in wanted:
+        terms["eikonal"] = scene.geometry.eikonal(generator)
+    if wanted & {"albedo_smooth", "orm_smooth"}:
+        here = picture.gbuffer.position[::_JITTERED].detach()
+        low, high = scene.material.bounds.unbind(0)
+        shift = (
+            torch.randn(here.shape, generator=generator) * (0.5 * _WORLD_JITTER) * (high - low)
+        )
+        there = scene.material(here + shift)
+        at = torch.cat([picture.material.albedo, picture.material.orm], -1)[::_JITTERED]
+        terms |= _smoothness(at, there, wanted, picture)
+    return terms | _shared(scene.light, picture, wanted)
+
+
+def mesh_terms(
+    backend: Backend,
+    scene: MeshScene,
+    batch: Batch,
+    compare: ImageTerms,
+    lens: Lens,
+    generator: torch.Generator,
+    relative: bool,
+) -> dict[str, Tensor]:
+    """Terms of a step in which the triangles stay and their vertices and textures move."""
+    surface = scene.surface()
+    background = _random_background(batch, generator)
+    picture = draw(
+        backend,
+        surface,
+        scene.material,
+        scene.light.maps(backend),
+        batch.cameras,
+        lens,
+        background,
+    )
+    terms = compare(backend, picture, batch, background)
+    wanted = compare.wanted
+    if "laplacian" in wanted:
+        moved = surface.vertices - scene.geometry.initial if relative else surface.vertices
+        terms["laplacian"] = laplacian(moved, surface.faces)
+    if "normal_consistency" in wanted:
+        terms["normal_consistency"] = normal_consistency(surface.vertices, surface.faces)
+    if wanted & {"albedo_smooth", "orm_smooth"}:
+        gbuffer = picture.gbuffer
+        assert gbuffer.texcoord is not None
+        here = gbuffer.texcoord[::_JITTERED].detach()
+        shift = torch.randn(here.shape, generator=generator) * _TEXTURE_JITTER
+        derivatives = gbuffer.texcoord_da
+        there = scene.material.sample(
+            here + shift, None if derivatives is None else derivatives[::_JITTERED]
+        )
+        at = torch.cat([picture.material.albedo, picture.material.orm], -1)[::_JITTERED]
+        terms |= _smoothness(at, there[:, :6], wanted, picture)
+    if "normal_smooth" in wanted:
+        normal = picture.material.normal
+        flat = picture.alpha.new_zeros(0, 2) if normal is None else normal[:, :2]
+        terms["normal_smooth"] = flat.square().sum() / max(len(flat), 1)
+    return terms | _shared(scene.light, picture, wanted)
+
+
+def _random_background(batch: Batch, generator: torch.Generator) -> Float[Tensor, "v h w 3"]:
+    """One colour a view: a silhouette that is wrong must not match by chance."""
+    views = len(batch.rgb)
+    return torch.rand(views, 1, 1, 3, generator=generator).expand(batch.rgb.shape)
+
+
+def _smoothness(
+    here: Float[Tensor, "q 6"],
+    there: Float[Tensor, "q 6"],
+    wanted: frozenset[str],
+    picture: Picture,
+) -> dict[str, Tensor]:
+    """Mean change of albedo and ORM over the frame, background counted as smooth."""
+    change = (there - here).abs().mean(dim=0)  # [6]; empty gives NaN, hence the branch
+    if not len(here):
+        change = here.new_zeros(6)
+    covered = picture.alpha.detach().mean()
+    terms = {}
+    if "albedo_smooth" in wanted:
+        terms["albedo_smooth"] = change[:3].mean() * covered
+    if "orm_smooth" in wanted:
+        terms["orm_smooth"] = change[4:].mean() * covered
+    return terms
+
+
+def _shared(
+    light: EnvironmentLight, picture: Picture, wanted: frozenset[str]
+) -> dict[str, Tensor]:
+    terms = {}
+    if "occlusion" in wanted:
+        pixels = picture.alpha.numel()
+        terms["occlusion"] = picture.material.orm[:, 0].sum() / pixels
+    if "light_white" in wanted:
+        terms["light_white"] = light.colourfulness()
+    return terms

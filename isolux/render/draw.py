@@ -1,0 +1,68 @@
+"""One picture from end to end: surface, material and light to composited colour."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isolux.backends import Backend
+from isolux.geometry.cameras import Cameras
+from isolux.render.gbuffer import GBuffer, Surface, compose, draw_surface
+from isolux.render.light import LightMaps
+from isolux.render.material import MaterialSample
+from isolux.render.shade import shade
+
+__all__ = ["Lens", "Picture", "SurfaceMaterial", "draw"]
+
+
+class SurfaceMaterial(Protocol):
+    """What can be asked for a material at pixels: a field or textures."""
+
+    def at(self, gbuffer: GBuffer) -> MaterialSample:
+        """The material at the pixels of a G-buffer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Clip planes in scene units, and whether the light turns with the camera."""
+
+    near: float = 0.1
+    far: float = 1000.0
+    light_in_camera_space: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Views of a scene: colour over the background, coverage, and what they were made of."""
+
+    rgb: Float[Tensor, "v h w 3"]  # linear, composited
+    alpha: Float[Tensor, "v h w 1"]
+    gbuffer: GBuffer
+    material: MaterialSample
+
+
+def draw(
+    backend: Backend,
+    surface: Surface,
+    material: SurfaceMaterial,
+    light: LightMaps,
+    cameras: Cameras,
+    lens: Lens,
+    background: Float[Tensor, "v h w 3"] | None = None,
+) -> Picture:
+    """Draw a surface over a background (black without one). Differentiable throughout."""
+    gbuffer = draw_surface(backend, surface, cameras, lens.near, lens.far)
+    sample = material.at(gbuffer)
+    colour = shade(
+        backend, gbuffer, sample, light, cameras if lens.light_in_camera_space else None
+    )
+    shape = (len(cameras), cameras.height, cameras.width)
+    if background is None:
+        background = colour.new_zeros(*shape, 3)
+    empty = torch.cat([background, background.new_zeros(*shape, 1)], dim=-1)
+    full = torch.cat([colour, torch.ones_like(colour[:, :1])], dim=-1)
+    image = compose(backend, gbuffer, full, empty)
+    return Picture(image[..., :3], image[..., 3:4], gbuffer, sample)

@@ -1,0 +1,191 @@
+"""What stands at each covered pixel: the surface as seen by the cameras.
+
+Letters: v views, n vertices, f faces, p covered pixels (of all views, in order).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from isolux.backends import Backend
+from isolux.backends.rasterize import (
+    Raster,
+    antialias,
+    edge_adjacency,
+    interpolate,
+    rasterize,
+    screen_derivatives,
+)
+from isolux.geometry.cameras import Cameras, clip_from_world
+from isolux.geometry.mesh import vertex_normals
+
+__all__ = ["GBuffer", "Surface", "compose", "draw_surface"]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A mesh made ready for drawing: normals, adjacency, and texture frames if it has any."""
+
+    vertices: Float[Tensor, "n 3"]
+    faces: Int[Tensor, "f 3"]
+    normals: Float[Tensor, "n 3"]  # unit, or zero where nothing defines one
+    opposite: Int[Tensor, "f 3"]  # edge_adjacency of the faces
+    uvs: Float[Tensor, "t 2"] | None = None
+    uv_faces: Int[Tensor, "f 3"] | None = None
+    tangents: Float[Tensor, "t 3"] | None = None  # along growing u, one per texture coordinate
+
+    @staticmethod
+    def of(
+        backend: Backend,
+        vertices: Float[Tensor, "n 3"],
+        faces: Int[Tensor, "f 3"],
+        opposite: Int[Tensor, "f 3"] | None = None,
+    ) -> "Surface":
+        """A surface without texture coordinates."""
+        if opposite is None:
+            opposite = edge_adjacency(backend, faces)
+        return Surface(vertices, faces, vertex_normals(vertices, faces), opposite)
+
+
+@dataclass(frozen=True)
+class GBuffer:
+    """The nearest surface at each covered pixel, as flat lists over those pixels."""
+
+    surface: Surface
+    raster: Raster
+    clip: Float[Tensor, "v n 4"]
+    pixels: Int[Tensor, " p"]  # index into views x rows x columns
+    view: Int[Tensor, " p"]
+    triangle: Int[Tensor, " p"]
+    uv: Float[Tensor, "p 2"]  # weights of the triangle's corners 0 and 1
+    position: Float[Tensor, "p 3"]  # world
+    normal: Float[Tensor, "p 3"]  # interpolated, not unit
+    face_normal: Float[Tensor, "p 3"]  # unit
+    to_camera: Float[Tensor, "p 3"]  # unit
+    texcoord: Float[Tensor, "p 2"] | None = None
+    texcoord_da: Float[Tensor, "p 4"] | None = None
+    tangent: Float[Tensor, "p 3"] | None = None  # along growing u, not unit
+    handedness: Float[Tensor, "p 1"] | None = None  # -1 where a chart is mirrored
+
+
+def draw_surface(
+    backend: Backend,
+    surface: Surface,
+    cameras: Cameras,
+    near: float,
+    far: float,
+    behind: Float[Tensor, "v h w"] | None = None,
+) -> GBuffer:
+    """Rasterise a surface and interpolate what shading needs.
+
+    Args:
+        backend: the operators.
+        surface: zero faces give a G-buffer of zero pixels.
+        cameras: the views.
+        near: near plane, scene units.
+        far: far plane, scene units.
+        behind: depth of a layer already drawn; the nearest surface behind it is drawn.
+    """
+    clip = _to_clip(surface.vertices, cameras, near, far)
+    raster = rasterize(backend, clip, surface.faces, cameras.height, cameras.width, behind)
+    flat = raster.triangle.reshape(-1)
+    pixels = flat.nonzero().squeeze(-1)  # sync: the count is data-dependent
+    triangle = flat.index_select(0, pixels) - 1
+    uv = raster.uv.reshape(-1, 2).index_select(0, pixels)
+    view = pixels // (cameras.height * cameras.width)
+    attributes = torch.cat([surface.vertices, surface.normals], dim=-1)
+    mixed = interpolate(backend, attributes, surface.faces, triangle, uv)
+    position, normal = mixed[:, :3], mixed[:, 3:6]
+    to_camera = functional.normalize(
+        cameras.positions.index_select(0, view) - position, dim=-1
+    )
+    framed = {}
+    if surface.uvs is not None and surface.uv_faces is not None:
+        framed = _texture_frame(backend, surface, clip, raster, pixels, triangle, uv)
+    return GBuffer(
+        surface=surface,
+        raster=raster,
+        clip=clip,
+        pixels=pixels,
+        view=view,
+        triangle=triangle,
+        uv=uv,
+        position=position,
+        normal=normal,
+        face_normal=_face_normal(surface, triangle),
+        to_camera=to_camera,
+        **framed,
+    )
+
+
+def compose(
+    backend: Backend,
+    gbuffer: GBuffer,
+    values: Float[Tensor, "p c"],
+    background: Float[Tensor, "v h w c"],
+) -> Float[Tensor, "v h w c"]:
+    """Lay pixel values over a background, silhouettes antialiased.
+
+    Positions get the gradients of the silhouettes here; everything else of them comes through
+    `values`.
+    """
+    shape = background.shape
+    image = background.reshape(-1, shape[-1]).index_copy(0, gbuffer.pixels, values)
+    return antialias(
+        backend,
+        image.reshape(shape),
+        gbuffer.raster,
+        gbuffer.clip,
+        gbuffer.surface.faces,
+        gbuffer.surface.opposite,
+    )
+
+
+def _to_clip(
+    vertices: Float[Tensor, "n 3"], cameras: Cameras, near: float, far: float
+) -> Float[Tensor, "v n 4"]:
+    matrix = clip_from_world(cameras, near, far)
+    return vertices @ matrix[:, :, :3].transpose(1, 2) + matrix[:, None, :, 3]
+
+
+def _face_normal(surface: Surface, triangle: Int[Tensor, " p"]) -> Float[Tensor, "p 3"]:
+    corners = surface.faces.index_select(0, triangle)
+    a, b, c = (surface.vertices.index_select(0, corners[:, i]) for i in range(3))
+    return functional.normalize(
+        torch.linalg.cross(b - a, c - a, dim=-1).detach(), dim=-1, eps=1e-20
+    )
+
+
+def _texture_frame(
+    backend: Backend,
+    surface: Surface,
+    clip: Float[Tensor, "v n 4"],
+    raster: Raster,
+    pixels: Int[Tensor, " p"],
+    triangle: Int[Tensor, " p"],
+    uv: Float[Tensor, "p 2"],
+) -> dict[str, Tensor]:
+    """Texture coordinates, their screen derivatives (no gradient), tangent and handedness."""
+    assert surface.uvs is not None
+    assert surface.uv_faces is not None
+    corners = surface.uv_faces.index_select(0, triangle)
+    with torch.no_grad():
+        bary = screen_derivatives(backend, clip.detach(), surface.faces, raster, pixels)
+        a, b, c = (surface.uvs.index_select(0, corners[:, i]) for i in range(3))
+        ac, bc = a - c, b - c  # [p, 2]
+        # d(uv) = d(u) (a - c) + d(v) (b - c), for each of the two screen directions.
+        along = bary[:, None, 0:2] * ac[:, :, None] + bary[:, None, 2:4] * bc[:, :, None]
+        # Rows run downwards in a texture: a chart seen from outside has negative area.
+        area = ac[:, 0] * bc[:, 1] - ac[:, 1] * bc[:, 0]
+        handedness = torch.where(area > 0.0, -1.0, 1.0)[:, None]
+    attributes = surface.uvs
+    if surface.tangents is not None:
+        attributes = torch.cat([attributes, surface.tangents], dim=-1)
+    mixed = interpolate(backend, attributes, surface.uv_faces, triangle, uv)
+    frame = {"texcoord": mixed[:, :2], "texcoord_da": along.reshape(-1, 4)}
+    if surface.tangents is not None:
+        frame |= {"tangent": mixed[:, 2:5], "handedness": handedness}
+    return frame
