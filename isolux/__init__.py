@@ -74,7 +74,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `isolux.train` the function: the import of the module of that name would replace it."""
+    """Keeps `isolux.train` the function: importing the module of that name would replace it."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name == "train" and isinstance(value, ModuleType)):

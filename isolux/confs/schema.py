@@ -4,8 +4,9 @@ Units: scene units for lengths, pixels for image sizes, texels for textures, lin
 for light. Nothing here imports torch, so that a file is read and checked at once.
 """
 
+import types
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -23,41 +24,111 @@ __all__ = [
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
-Range3 = tuple[float, float, float]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Edge = Annotated[int, Field(ge=8, le=8192)]
+Range3 = tuple[Fraction, Fraction, Fraction]
+PerStage = tuple[Positive, Positive]
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _commas_make_a_list(cls, values: object) -> object:
+        """`size=200,300` on a command line is a text; where a tuple is asked it is a pair."""
+        if not isinstance(values, dict):
+            return values
+        pairs = {
+            name for name, field in cls.model_fields.items() if _wants_tuple(field.annotation)
+        }
+        return {
+            key: [part.strip() for part in value.split(",")]
+            if key in pairs and isinstance(value, str) and "," in value
+            else value
+            for key, value in values.items()
+        }
+
+
+def _wants_tuple(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_wants_tuple(part) for part in get_args(annotation))
+    return get_origin(annotation) is tuple
+
 
 class DataConf(_Record):
     """What the pictures are and how they are read."""
 
-    path: Path | None = Field(None, description="scene folder, or the mesh file to be rendered as reference")
-    kind: Literal["auto", "nerf_synthetic", "mesh", "procedural"] = Field("auto", description="the format; auto looks at the folder")
-    size: Annotated[int, Field(ge=8, le=8192)] | tuple[int, int] | None = Field(None, description="image size to train at: one number, or height and width; none keeps the files' own [pixels]")
-    background: Literal["white", "black", "checker"] = Field("white", description="background of validation pictures and of the reported PSNR")
-    train_views: Annotated[int, Field(ge=1)] | None = Field(None, description="use only so many training views, evenly spread; none uses all")
-    test_views: Annotated[int, Field(ge=1)] | None = Field(None, description="evaluate only so many test views, evenly spread; none uses all")
-    envmap: Path | None = Field(None, description="probe (.hdr or .exr) under which a reference mesh is rendered")
+    path: Path | None = Field(
+        None, description="scene folder, or the mesh file to be rendered as reference"
+    )
+    kind: Literal["auto", "nerf_synthetic", "mesh", "procedural"] = Field(
+        "auto", description="the format; auto looks at the folder"
+    )
+    size: Edge | tuple[Edge, Edge] | None = Field(
+        None,
+        description="image size to train at: one number, or height and width; "
+        "none keeps the files' own [pixels]",
+    )
+    background: Literal["white", "black", "checker"] = Field(
+        "white", description="background of validation pictures and of the reported PSNR"
+    )
+    train_views: AtLeastOne | None = Field(
+        None, description="use only so many training views, evenly spread; none uses all"
+    )
+    test_views: AtLeastOne | None = Field(
+        None, description="evaluate only so many test views, evenly spread; none uses all"
+    )
+    envmap: Path | None = Field(
+        None, description="probe (.hdr or .exr) under which a reference mesh is rendered"
+    )
     envmap_scale: Positive = Field(1.0, description="factor on that probe")
-    camera_distance: Positive = Field(3.0, description="cameras around a reference mesh: distance from its centre [scene units]")
-    camera_fov: Annotated[float, Field(gt=1, lt=170)] = Field(45.0, description="their vertical field of view [degrees]")
-    camera_jitter: NotNegative = Field(0.25, description="their random shift along each axis, both ways [scene units]")
+    camera_distance: Positive = Field(
+        3.0,
+        description="cameras around a reference mesh: distance from its centre [scene units]",
+    )
+    camera_fov: Annotated[float, Field(gt=1, lt=170)] = Field(
+        45.0, description="their vertical field of view [degrees]"
+    )
+    camera_jitter: NotNegative = Field(
+        0.25, description="their random shift along each axis, both ways [scene units]"
+    )
     near: Positive = Field(0.1, description="near plane [scene units]")
     far: Positive = Field(1000.0, description="far plane [scene units]")
+
+    @model_validator(mode="after")
+    def _near_before_far(self) -> Self:
+        if self.near >= self.far:
+            raise ValueError(f"near ({self.near}) must be smaller than far ({self.far})")
+        return self
 
 
 class GeometryConf(_Record):
     """The surface of the topology stage."""
 
-    sdf: Literal["grid", "network"] = Field("grid", description="where the signed distance lives: values on the lattice, or a hash-grid network")
-    extractor: Literal["tets", "flexicubes"] = Field("tets", description="how the surface is taken out")
-    resolution: Annotated[int, Field(ge=4, le=512)] = Field(64, description="cells along an axis at the end of the topology stage")
-    extent: Positive | None = Field(None, description="edge length of the grid's cube; none fits it to the masks [scene units]")
-    centre: tuple[float, float, float] | None = Field(None, description="centre of the cube; none fits it to the masks [scene units]")
+    sdf: Literal["grid", "network"] = Field(
+        "grid",
+        description="where the signed distance lives: values on the lattice, "
+        "or a hash-grid network",
+    )
+    extractor: Literal["tets", "flexicubes"] = Field(
+        "tets", description="how the surface is taken out"
+    )
+    resolution: Annotated[int, Field(ge=4, le=512)] = Field(
+        64, description="cells along an axis at the end of the topology stage"
+    )
+    extent: Positive | None = Field(
+        None,
+        description="edge length of the grid's cube; none fits it to the masks [scene units]",
+    )
+    centre: tuple[float, float, float] | None = Field(
+        None, description="centre of the cube; none fits it to the masks [scene units]"
+    )
     init: str = Field("hull", description="start: hull, sphere, random, or a mesh file")
-    base_mesh: Path | None = Field(None, description="start the mesh stage from this mesh and skip the topology stage")
+    base_mesh: Path | None = Field(
+        None, description="start the mesh stage from this mesh and skip the topology stage"
+    )
     deform: bool = Field(True, description="let lattice vertices move by up to half a cell")
     lock_positions: bool = Field(False, description="keep the vertices in the mesh stage")
 
@@ -67,72 +138,145 @@ class MaterialConf(_Record):
 
     albedo_min: Range3 = Field((0.0, 0.0, 0.0), description="lower limit of linear albedo")
     albedo_max: Range3 = Field((1.0, 1.0, 1.0), description="upper limit of linear albedo")
-    orm_min: Range3 = Field((0.0, 0.08, 0.0), description="lower limits of occlusion, roughness, metalness")
-    orm_max: Range3 = Field((1.0, 1.0, 1.0), description="upper limits of occlusion, roughness, metalness")
+    orm_min: Range3 = Field(
+        (0.0, 0.08, 0.0), description="lower limits of occlusion, roughness, metalness"
+    )
+    orm_max: Range3 = Field(
+        (1.0, 1.0, 1.0), description="upper limits of occlusion, roughness, metalness"
+    )
     normal_map: bool = Field(True, description="learn a tangent-space normal map")
-    texture_size: Annotated[int, Field(ge=16, le=8192)] = Field(512, description="edge of the square textures [texels]")
+    texture_size: Annotated[int, Field(ge=16, le=8192)] = Field(
+        512, description="edge of the square textures [texels]"
+    )
     levels: Annotated[int, Field(ge=1, le=32)] = Field(16, description="hash grid: levels")
-    log2_rows: Annotated[int, Field(ge=8, le=24)] = Field(16, description="hash grid: log2 of the rows a level has at most")
-    coarsest: Annotated[int, Field(ge=2)] = Field(16, description="hash grid: cells along an axis at the first level")
-    finest: Annotated[int, Field(ge=2)] = Field(1024, description="hash grid: cells along an axis at the last level")
-    width: Annotated[int, Field(ge=4, le=512)] = Field(32, description="neurons of a hidden layer")
+    log2_rows: Annotated[int, Field(ge=8, le=24)] = Field(
+        16, description="hash grid: log2 of the rows a level has at most"
+    )
+    coarsest: Annotated[int, Field(ge=2)] = Field(
+        16, description="hash grid: cells along an axis at the first level"
+    )
+    finest: Annotated[int, Field(ge=2)] = Field(
+        1024, description="hash grid: cells along an axis at the last level"
+    )
+    width: Annotated[int, Field(ge=4, le=512)] = Field(
+        32, description="neurons of a hidden layer"
+    )
     hidden: Annotated[int, Field(ge=1, le=8)] = Field(2, description="hidden layers")
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> Self:
+        for name in ("albedo", "orm"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if any(a > b for a, b in zip(low, high, strict=True)):
+                raise ValueError(f"{name}_min {low} must nowhere be above {name}_max {high}")
+        if self.coarsest > self.finest:
+            raise ValueError(
+                f"coarsest ({self.coarsest}) must not be above finest ({self.finest})"
+            )
+        return self
 
 
 class LightConf(_Record):
     """The environment."""
 
-    envmap: Path | None = Field(None, description="probe to start from, or to keep (learn=false)")
+    envmap: Path | None = Field(
+        None, description="probe to start from, or to keep (learn=false)"
+    )
     scale: Positive = Field(1.0, description="factor on that probe")
     learn: bool = Field(True, description="train the probe")
     lock_in_mesh_stage: bool = Field(False, description="keep it in the mesh stage")
-    resolution: Literal[16, 32, 64, 128, 256, 512] = Field(64, description="edge of a cube face [texels]")
-    initial: Positive = Field(0.5, description="constant radiance to start from without a probe")
-    camera_space: bool = Field(False, description="the light is fixed to the camera (turntable captures)")
-    solid_angles: Literal["exact", "nvdiffrec"] = Field("exact", description="weights of the prefilter; nvdiffrec's are not solid angles and serve parity only")
+    resolution: Literal[16, 32, 64, 128, 256, 512] = Field(
+        64, description="edge of a cube face [texels]"
+    )
+    initial: Positive = Field(
+        0.5, description="constant radiance to start from without a probe"
+    )
+    camera_space: bool = Field(
+        False, description="the light is fixed to the camera (turntable captures)"
+    )
+    solid_angles: Literal["exact", "nvdiffrec"] = Field(
+        "exact",
+        description="weights of the prefilter; nvdiffrec's are not solid angles "
+        "and serve parity only",
+    )
 
 
 class LossConf(_Record):
     """Weights of the objective; zero leaves a term out."""
 
-    image: Literal["logl1", "logl2", "mse", "smape", "relmse"] = Field("logl1", description="how colours are compared")
+    image: Literal["logl1", "logl2", "mse", "smape", "relmse"] = Field(
+        "logl1", description="how colours are compared"
+    )
     mask: NotNegative = Field(1.0, description="coverage against alpha")
     mask_norm: Literal["mse", "l1"] = Field("mse", description="how coverage is compared")
     sdf_start: NotNegative = Field(0.2, description="sign changes of the lattice, at first")
-    sdf_end: NotNegative = Field(0.01, description="the same after a quarter of the topology stage")
+    sdf_end: NotNegative = Field(
+        0.01, description="the same after a quarter of the topology stage"
+    )
     flexicubes_dev: NotNegative = Field(0.25, description="FlexiCubes' L_dev")
     smooth_sdf: NotNegative = Field(0.0, description="squared Laplacian of the lattice values")
     eikonal: NotNegative = Field(0.1, description="unit gradient of a network's distance")
     albedo_smooth: NotNegative = Field(0.03, description="albedo against albedo nearby")
-    orm_smooth: NotNegative = Field(0.0, description="roughness and metalness against those nearby")
+    orm_smooth: NotNegative = Field(
+        0.0, description="roughness and metalness against those nearby"
+    )
     occlusion: NotNegative = Field(0.001, description="mean occlusion")
     normal_smooth: NotNegative = Field(0.0, description="deviation of the normal map from flat")
     light_white: NotNegative = Field(0.005, description="the probe against its own grey")
-    laplacian: NotNegative = Field(10000.0, description="uniform Laplacian of the mesh stage, at first; it falls to zero")
-    laplacian_kind: Literal["relative", "absolute"] = Field("relative", description="of the displacement, or of the position")
-    normal_consistency: NotNegative = Field(0.0, description="angle between neighbouring faces of the mesh stage")
+    laplacian: NotNegative = Field(
+        10000.0,
+        description="uniform Laplacian of the mesh stage, at first; it falls to zero",
+    )
+    laplacian_kind: Literal["relative", "absolute"] = Field(
+        "relative", description="of the displacement, or of the position"
+    )
+    normal_consistency: NotNegative = Field(
+        0.0, description="angle between neighbouring faces of the mesh stage"
+    )
 
 
 class OptimizeConf(_Record):
     """How long, how fast, how many views."""
 
-    steps: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = Field((1000, 1000), description="steps of the topology stage and of the mesh stage; one number is taken for both")
+    steps: tuple[Count, Count] = Field(
+        (1000, 1000),
+        description="steps of the topology stage and of the mesh stage; "
+        "one number is taken for both",
+    )
     batch: Annotated[int, Field(ge=1, le=64)] = Field(4, description="views a step")
-    minutes: Positive | None = Field(None, description="time budget of the whole command: schedules fit themselves to it [minutes]")
-    learning_rate_geometry: tuple[Positive, Positive] = Field((0.03, 0.003), description="Adam's rate of lattice values and of vertices, by stage")
-    learning_rate_material: tuple[Positive, Positive] = Field((0.01, 0.01), description="Adam's rate of the field and of the textures, by stage")
-    learning_rate_light: tuple[Positive, Positive] = Field((0.01, 0.005), description="Adam's rate of the probe, by stage")
-    decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.1, description="factor on all rates at the end of a stage")
-    coarse_to_fine: bool = Field(True, description="begin on smaller images and a coarser lattice")
-    layers: Annotated[int, Field(ge=1, le=16)] = Field(1, description="depth layers drawn in the mesh stage")
+    minutes: Positive | None = Field(
+        None,
+        description="time budget of the whole command: schedules fit themselves to it "
+        "[minutes]",
+    )
+    learning_rate_geometry: PerStage = Field(
+        (0.03, 0.003),
+        description="Adam's rate of lattice values and of vertices, by stage",
+    )
+    learning_rate_material: PerStage = Field(
+        (0.01, 0.01), description="Adam's rate of the field and of the textures, by stage"
+    )
+    learning_rate_light: PerStage = Field(
+        (0.01, 0.005), description="Adam's rate of the probe, by stage"
+    )
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.1, description="factor on all rates at the end of a stage"
+    )
+    coarse_to_fine: bool = Field(
+        True, description="begin on smaller images and a coarser lattice"
+    )
+    layers: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="depth layers drawn in the mesh stage"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _one_number_is_both(cls, values: object) -> object:
         if isinstance(values, dict):
-            for key in ("steps", "learning_rate_geometry", "learning_rate_material", "learning_rate_light"):
+            for key, field in cls.model_fields.items():
                 value = values.get(key)
-                if isinstance(value, int | float) and not isinstance(value, bool):
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                if number and _wants_tuple(field.annotation):
                     values = {**values, key: (value, value)}
         return values
 
@@ -140,10 +284,12 @@ class OptimizeConf(_Record):
 class ObserveConf(_Record):
     """What is written while it runs; zero is never."""
 
-    log_every: Annotated[int, Field(ge=0)] = Field(10, description="steps between lines of log.jsonl")
-    checkpoint_every: Annotated[int, Field(ge=0)] = Field(200, description="steps between checkpoints")
-    picture_every: Annotated[int, Field(ge=0)] = Field(200, description="steps between progress pictures")
-    validate_every: Annotated[int, Field(ge=0)] = Field(0, description="steps between validations on a few test views")
+    log_every: Count = Field(10, description="steps between lines of log.jsonl")
+    checkpoint_every: Count = Field(200, description="steps between checkpoints")
+    picture_every: Count = Field(200, description="steps between progress pictures")
+    validate_every: Count = Field(
+        0, description="steps between validations on a few test views"
+    )
 
 
 class RunConf(_Record):
@@ -151,8 +297,10 @@ class RunConf(_Record):
 
     out: Path | None = Field(None, description="run folder; none is out/NAME")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of all random choices")
-    backend: Literal["auto", "cpu", "reference"] = Field("auto", description="operators; auto takes the fastest that works here")
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="processor threads; zero takes all")
+    backend: Literal["auto", "cpu", "reference"] = Field(
+        "auto", description="operators; auto takes the fastest that works here"
+    )
+    threads: Count = Field(0, description="processor threads; zero takes all")
     data: DataConf = DataConf()
     geometry: GeometryConf = GeometryConf()
     material: MaterialConf = MaterialConf()

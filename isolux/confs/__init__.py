@@ -1,0 +1,1 @@
+"""Typed settings: the schema, its reader, and the presets. Imports nothing else of isolux."""

@@ -1,0 +1,228 @@
+"""Reads settings: a preset or a file, and `key=value` on top, as one checked RunConf.
+
+All mistakes are reported at once, a line each, with the full name of the setting. Files are
+HOCON (`.conf`) or JSON; neither may run code or reach the network.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from isolux.confs import hocon
+from isolux.confs.describe import Setting, expected, settings, shown
+from isolux.confs.errors import ConfError
+from isolux.confs.schema import RunConf
+
+__all__ = ["ConfError", "check_inputs", "presets", "read_conf", "resolved"]
+
+MADE_BY = "made_by"  # the part of a conf.json that says who wrote it; no setting
+_OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_STARTS = ("hull", "sphere", "random", "points")  # values of geometry.init that are no files
+
+
+def read_conf(name_or_path: str | Path, overrides: Sequence[str] = ()) -> RunConf:
+    """The settings that a preset or a file gives, with `key=value` on top.
+
+    Relative paths in a file are taken from the file's folder, those of overrides from the
+    current one. Without `out` the run folder is `out/NAME`, NAME being the preset's or the
+    file's.
+
+    Args:
+        name_or_path: the name of a preset, or a `.conf` or `.json` file.
+        overrides: `key=value`, dotted names; the value is a number, `true`, `null`, a list
+            or an object as in HOCON, or else a text. They take part in `${...}`.
+
+    Raises:
+        ConfError: all that is wrong with the settings, a line each.
+        FileNotFoundError: no such file or preset; the message names the nearest preset.
+    """
+    path, name = _find(name_or_path)
+    given = [_split(override) for override in overrides]
+    tree = hocon.read_json(path, given) if path.suffix == ".json" else hocon.read(path, given)
+    tree.pop(MADE_BY, None)
+    typed = [key for key, _ in given]
+    try:
+        conf = RunConf.model_validate(tree)
+    except ValidationError as error:
+        lines = _mistakes(error, tree, lambda key: "" if _covers(typed, key) else f"{path}: ")
+        raise ConfError("\n".join(lines)) from None
+    conf = _from_folder(conf, path.absolute().parent, typed)
+    return conf if conf.out else conf.model_copy(update={"out": Path("out", name)})
+
+
+def presets() -> list[str]:
+    """Names of the presets that ship with the package, sorted."""
+    folder = resources.files("isolux.confs") / "presets"
+    return sorted(
+        file.name[: -len(".conf")] for file in folder.iterdir() if file.name.endswith(".conf")
+    )
+
+
+def resolved(conf: RunConf, extra: Mapping[str, object]) -> dict[str, object]:
+    """What conf.json holds: every setting, paths made absolute, and who made it.
+
+    Args:
+        extra: what is to be kept beside the settings: version, commit, backend ... It stands
+            under `made_by`, which `read_conf` passes over, so that a conf.json can be
+            trained again.
+    """
+    absolute = _map_paths(conf, lambda _, value: value.absolute())
+    return {**absolute.model_dump(mode="json"), MADE_BY: dict(extra)}
+
+
+def check_inputs(conf: RunConf) -> None:
+    """Look whether the files and folders that the settings name are there.
+
+    Raises:
+        ConfError: `data.path` is needed and not given.
+        FileNotFoundError: naming each setting whose file is not there, a line each.
+    """
+    if conf.data.path is None and conf.data.kind != "procedural":
+        raise ConfError(
+            "data.path: not given; name a scene folder or a mesh file: data.path=PATH"
+        )
+    missing: list[str] = []
+
+    def look(key: str, path: Path) -> Path:
+        if key != "out" and not path.exists():
+            missing.append(f"{key}: no such file or folder: {path}")
+        return path
+
+    _map_paths(conf, look)
+    if missing:
+        raise FileNotFoundError("\n".join(missing))
+
+
+def _find(name_or_path: str | Path) -> tuple[Path, str]:
+    """The file that is meant, and the name of the run."""
+    text = str(name_or_path)
+    path = Path(name_or_path)
+    if text in presets():
+        return Path(str(resources.files("isolux.confs") / "presets" / f"{text}.conf")), text
+    if path.is_dir():
+        inside = path / "conf.json"
+        hint = f"; did you mean {inside}?" if inside.is_file() else ""
+        raise FileNotFoundError(f"{path} is a folder; settings are a .conf or .json file{hint}")
+    if path.is_file():
+        if path.suffix not in (".conf", ".json"):
+            raise ConfError(f"{path}: settings are a .conf (HOCON) or a .json file")
+        # the settings of a run folder are all called conf.json: the folder has the name
+        return path, path.absolute().parent.name if path.name == "conf.json" else path.stem
+    if path.suffix in (".conf", ".json") or len(path.parts) > 1:
+        raise FileNotFoundError(f"no such settings file: {path}")
+    close = difflib.get_close_matches(text, presets(), n=1)
+    hint = f" did you mean '{close[0]}'?" if close else ""
+    raise FileNotFoundError(
+        f"no preset or file '{text}';{hint} presets: {', '.join(presets())}"
+    )
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfError(f"'{override}': settings are given as key=value")
+    if not _OVERRIDE.fullmatch(key):
+        raise ConfError(f"'{override}': '{key}' is no name of a setting")
+    return key, value
+
+
+def _covers(typed: Sequence[str], key: str) -> bool:
+    """Whether an override gave this setting, or one above or below it."""
+    return any(
+        key == given or key.startswith(f"{given}.") or given.startswith(f"{key}.")
+        for given in typed
+    )
+
+
+def _mistakes(error: ValidationError, tree: object, origin: Any) -> Iterator[str]:
+    """One line a setting, in the order of the schema's checks."""
+    known = {setting.key: setting for setting in settings()}
+    told: set[str] = set()
+    for item in error.errors(include_url=False):
+        key = _key(item["loc"], known)
+        if key in told:
+            continue
+        told.add(key)
+        if item["type"] == "extra_forbidden":
+            text = f"no such setting{_nearest(key, known)}"
+        elif item["type"] == "value_error":
+            text = str(item["ctx"]["error"])
+        elif key in known:
+            need = expected(known[key].annotation)
+            text = f"needs {need}; got {_quoted(_value(tree, key))}"
+        else:
+            text = f"is a group of settings; got {_quoted(_value(tree, key))}"
+        yield f"{origin(key)}{key}: {text}" if key else f"{origin(key)}{text}"
+
+
+def _key(location: tuple[int | str, ...], known: Mapping[str, Setting]) -> str:
+    """The dotted setting, without what pydantic appends for unions and items."""
+    parts: list[str] = []
+    for part in location:
+        parts.append(str(part))
+        if ".".join(parts) in known:
+            break
+    return ".".join(parts)
+
+
+def _value(tree: object, key: str) -> object:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a group"
+    return f"'{value}'" if isinstance(value, str) else shown(value)
+
+
+def _nearest(key: str, known: Mapping[str, Setting]) -> str:
+    """`; did you mean X?`, by the whole name or, failing that, by its last part."""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    if not close:
+        by_leaf: dict[str, str] = {}
+        for name in known:
+            by_leaf.setdefault(name.rpartition(".")[2], name)
+        leaf = difflib.get_close_matches(key.rpartition(".")[2], by_leaf, n=1, cutoff=0.7)
+        close = [by_leaf[leaf[0]]] if leaf else difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _from_folder(conf: RunConf, folder: Path, typed: Sequence[str]) -> RunConf:
+    """Relative paths of the file, taken from its folder. `~` is the user's home."""
+
+    def place(key: str, path: Path) -> Path:
+        path = path.expanduser()
+        return path if any(_covers([given], key) for given in typed) else folder / path
+
+    return _map_paths(conf, place)
+
+
+def _map_paths(conf: RunConf, function: Any) -> RunConf:
+    """The settings with `function(key, path)` in the place of each path that is given."""
+
+    def visit(record: BaseModel, prefix: str) -> dict[str, object]:
+        new: dict[str, object] = {}
+        for name in type(record).model_fields:
+            value, key = getattr(record, name), f"{prefix}{name}"
+            if isinstance(value, BaseModel):
+                new[name] = value.model_copy(update=visit(value, f"{key}."))
+            elif isinstance(value, Path):
+                new[name] = function(key, value)
+            elif key == "geometry.init" and value not in _STARTS:
+                new[name] = str(function(key, Path(value)))
+        return new
+
+    return conf.model_copy(update=visit(conf, ""))
+
+
+def dumps(conf: RunConf, extra: Mapping[str, object]) -> str:
+    """The text of conf.json, with a final newline."""
+    return json.dumps(resolved(conf, extra), indent=2, ensure_ascii=False) + "\n"
