@@ -150,7 +150,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
         tensor = tensors[name]
         value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
         if tensor.numel():
-            value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), value)
+            value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
     return value
 
 
@@ -188,7 +188,7 @@ def optimizer_tensors(
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str = "optim"
 ) -> None:
-    """Puts back what `optimizer_tensors` gave, bit for bit, into an optimiser of the same shape.
+    """Puts back what `optimizer_tensors` gave, bit for bit, into an optimiser like that one.
 
     Tensors with other prefixes are left alone, so the whole of a checkpoint can be passed.
 

@@ -44,32 +44,27 @@ class StepInfo:
     """A step that is done."""
 
     stage: str
-    step: int  # from 0
-    steps: int  # of the stage
-    raw_terms: Mapping[str, Tensor]  # unweighted scalars; observers read `terms`
-    raw_total: Tensor
-    seconds: float  # of the run so far, over all its sessions
+    step: int  # steps of the stage that are done, this one included
+    steps: int  # of the stage, as far as is known: a time budget makes it an estimate
+    terms: Mapping[str, Tensor]  # unweighted scalars
+    total: Tensor  # their weighted sum
+    seconds: float  # that this step took
     progress: float  # of the stage, in [0, 1]
-
-    @property
-    def done(self) -> int:
-        """Steps of the stage that are done, this one included."""
-        return self.step + 1
 
     @property
     def last(self) -> bool:
         """Whether the stage ends with this step."""
-        return self.done >= self.steps
+        return self.progress >= 1.0
 
     @cached_property
-    def terms(self) -> dict[str, float]:
-        """The unweighted terms. Read when asked for: on a GPU that waits for it."""
-        return {name: float(term.detach()) for name, term in self.raw_terms.items()}
+    def values(self) -> dict[str, float]:
+        """The terms as numbers. Read when asked for: on a GPU that waits for it."""
+        return {name: float(term.detach()) for name, term in self.terms.items()}
 
     @cached_property
-    def total(self) -> float:
-        """The weighted sum. Read when asked for, as `terms`."""
-        return float(self.raw_total.detach())
+    def loss(self) -> float:
+        """The total as a number. Read when asked for, as `values`."""
+        return float(self.total.detach())
 
 
 Observer = Callable[[StepInfo], None]
@@ -90,7 +85,7 @@ class Every:
         """Whether this step is one of them."""
         if self.every <= 0:
             return False
-        return info.done % self.every == 0 or (self.at_end and info.last)
+        return info.step % self.every == 0 or (self.at_end and info.last)
 
     def __call__(self, info: StepInfo) -> None:
         """Told of a step."""
@@ -136,31 +131,38 @@ class LogLines:
     """A line of `log.jsonl` after every so many steps: terms, total, time and rate.
 
     Before resuming call `isolux.optimize.log.cut_log`.
+
+    Args:
+        path: `log.jsonl`.
+        every: steps; zero is never.
+        already: seconds that the run took before, in earlier stages and sessions.
     """
 
-    def __init__(self, path: Path, every: int = 10) -> None:
+    def __init__(self, path: Path, every: int = 10, already: float = 0.0) -> None:
         self._path = path
+        self._seconds = already
         self._every = Every(every, self._write)
         self._rate = _Rate()
 
     def __call__(self, info: StepInfo) -> None:
         """Told of a step."""
+        self._seconds += info.seconds
         self._rate.tick(info.stage)
         self._every(info)
 
     def _write(self, info: StepInfo) -> None:
         line = _place(info) | {
-            "seconds": round(info.seconds, 3),
+            "seconds": round(self._seconds, 3),
             "progress": round(info.progress, 6),
             "steps_per_second": round(self._rate.value, 4),
-            "total": info.total,
-            "terms": info.terms,
+            "total": info.loss,
+            "terms": info.values,
         }
         append_line(self._path, line)
 
 
 def _place(info: StepInfo) -> dict[str, Any]:
-    return {"kind": "step", "stage": info.stage, "step": info.done}
+    return {"kind": "step", "stage": info.stage, "step": info.step}
 
 
 class _Rate:
@@ -226,7 +228,7 @@ class Progress:
             self._draw(info)
         else:
             self._next = now + self._seconds
-            line = f"{info.stage} {info.done}/{info.steps}  {self._status(info)}"
+            line = f"{info.stage} {info.step}/{info.steps}  {self._status(info)}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self, info: StepInfo) -> None:
@@ -243,15 +245,15 @@ class Progress:
             number = self._bar.add_task(info.stage, total=info.steps, status="")
             self._task = (info.stage, number)
         self._bar.update(
-            self._task[1], completed=info.done, total=info.steps, status=self._status(info)
+            self._task[1], completed=info.step, total=info.steps, status=self._status(info)
         )
 
     def _status(self, info: StepInfo) -> str:
         rate = self._rate.value
-        parts = [f"loss {info.total:.4g}"]
+        parts = [f"loss {info.loss:.4g}"]
         if rate > 0:
             parts.insert(0, f"{rate:.2f} steps/s" if rate < 10 else f"{rate:.0f} steps/s")
-            parts.insert(1, f"{_duration((info.steps - info.done) / rate)} left")
+            parts.insert(1, f"{_duration(max(info.steps - info.step, 0) / rate)} left")
         return "  ".join(parts)
 
 
@@ -267,10 +269,18 @@ class Interrupt:
     def __init__(self) -> None:
         self.requested = False
 
-    def raise_if_requested(self) -> None:
-        """Raises KeyboardInterrupt if so; call it when the checkpoint is written."""
-        if self.requested:
-            raise KeyboardInterrupt
+    def observer(self, save: Callable[[StepInfo], object]) -> Observer:
+        """Saves and raises KeyboardInterrupt after the step in which it was asked for.
+
+        It belongs at the end of the observers, so that the others have seen the step.
+        """
+
+        def stop(info: StepInfo) -> None:
+            if self.requested:
+                save(info)
+                raise KeyboardInterrupt
+
+        return stop
 
 
 @contextmanager

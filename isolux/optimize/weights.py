@@ -1,28 +1,31 @@
 """How much each term of the objective counts, and when.
 
-A schedule is a function of a stage's progress t in [0, 1] rather than of a step, so that
-a time budget, which changes the number of steps, changes no schedule.
+A weight is a function of a stage's progress t in [0, 1] rather than of a step, so that a time
+budget, which changes the number of steps, changes no schedule.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Decay", "Ramp", "Schedule", "constant", "weighted_sum"]
-
-Schedule = Callable[[float], float]
+__all__ = ["Ramp", "weighted_sum"]
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """A value that moves straight from `start` to `end` over the first `over` of a stage."""
+    """A weight that moves straight from `start` to `end` over the first `over` of a stage."""
 
     start: float
     end: float
     over: float = 1.0  # fraction of the stage; 0: `end` from the first step on
+
+    @classmethod
+    def constant(cls, value: float) -> "Ramp":
+        """The weight that stays where it is."""
+        return cls(value, value)
 
     def __call__(self, t: float) -> float:
         """The value at progress t; progress outside [0, 1] counts as the nearer end."""
@@ -31,38 +34,14 @@ class Ramp:
         return self.start * (1.0 - share) + self.end * share
 
 
-@dataclass(frozen=True)
-class Decay:
-    """A value that is multiplied by `factor` over a stage, evenly in its logarithm.
-
-    During the first `warm_up` of the stage it rises straight from zero, as a rate of a new
-    optimiser does well to. That it starts above zero needs t > 0 there.
-    """
-
-    start: float
-    factor: float = 1.0
-    warm_up: float = 0.0
-
-    def __call__(self, t: float) -> float:
-        """The value at progress t; progress outside [0, 1] counts as the nearer end."""
-        t = min(max(t, 0.0), 1.0)
-        rise = min(t / self.warm_up, 1.0) if self.warm_up > 0 else 1.0
-        return float(self.start * rise * self.factor**t)
-
-
-def constant(value: float) -> Ramp:
-    """The schedule that stays where it is."""
-    return Ramp(value, value)
-
-
 def weighted_sum(
-    terms: Mapping[str, Float[Tensor, ""]], weights: Mapping[str, Schedule], t: float
+    terms: Mapping[str, Float[Tensor, ""]], weights: Mapping[str, Ramp], t: float
 ) -> Float[Tensor, ""]:
     """The objective. Every term has a weight and every weight a term, or it raises.
 
     Args:
         terms: scalars by name. Without any the objective is zero.
-        weights: a schedule for each.
+        weights: one for each.
         t: progress of the stage, in [0, 1].
 
     Raises:
