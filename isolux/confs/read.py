@@ -21,7 +21,7 @@ from isolux.confs.schema import RunConf
 
 __all__ = ["ConfError", "check_inputs", "presets", "read_conf", "resolved"]
 
-MADE_BY = "made_by"  # the part of a conf.json that says who wrote it; no setting
+RUN = "run"  # the part of a conf.json that says what ran it; no setting
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _STARTS = ("hull", "sphere", "random", "points")  # values of geometry.init that are no files
 
@@ -45,7 +45,7 @@ def read_conf(name_or_path: str | Path, overrides: Sequence[str] = ()) -> RunCon
     path, name = _find(name_or_path)
     given = [_split(override) for override in overrides]
     tree = hocon.read_json(path, given) if path.suffix == ".json" else hocon.read(path, given)
-    tree.pop(MADE_BY, None)
+    tree.pop(RUN, None)
     typed = [key for key, _ in given]
     try:
         conf = RunConf.model_validate(tree)
@@ -65,27 +65,34 @@ def presets() -> list[str]:
 
 
 def resolved(conf: RunConf, extra: Mapping[str, object]) -> dict[str, object]:
-    """What conf.json holds: every setting, paths made absolute, and who made it.
+    """What conf.json holds: every setting, paths made absolute, and what ran it.
 
     Args:
         extra: what is to be kept beside the settings: version, commit, backend ... It stands
-            under `made_by`, which `read_conf` passes over, so that a conf.json can be
+            under `run`, which `read_conf` passes over, so that a conf.json can be
             trained again.
     """
     absolute = _map_paths(conf, lambda _, value: value.absolute())
-    return {**absolute.model_dump(mode="json"), MADE_BY: dict(extra)}
+    return {**absolute.model_dump(mode="json"), RUN: dict(extra)}
 
 
 def check_inputs(conf: RunConf) -> None:
     """Look whether the files and folders that the settings name are there.
 
     Raises:
-        ConfError: `data.path` is needed and not given.
+        ConfError: `data.path`, or the probe of a reference mesh, is needed and not given.
         FileNotFoundError: naming each setting whose file is not there, a line each.
     """
     if conf.data.path is None and conf.data.kind != "procedural":
+        what = {
+            "mesh": "the mesh file (.obj, .glb, .gltf, .ply)",
+            "nerf_synthetic": "the folder with transforms_train.json",
+        }.get(conf.data.kind, "a scene folder or a mesh file")
+        raise ConfError(f"data.path: not given; name {what}: data.path=PATH")
+    if conf.data.kind == "mesh" and conf.data.envmap is None:
         raise ConfError(
-            "data.path: not given; name a scene folder or a mesh file: data.path=PATH"
+            "data.envmap: not given; a mesh is drawn as reference under a probe "
+            "(.hdr, .exr): data.envmap=PATH"
         )
     missing: list[str] = []
 
@@ -150,8 +157,10 @@ def _mistakes(error: ValidationError, tree: object, origin: Any) -> Iterator[str
             continue
         told.add(key)
         if item["type"] == "extra_forbidden":
-            text = f"no such setting{_nearest(key, known)}"
-        elif item["type"] == "value_error":
+            for leaf in _leaves(key, _value(tree, key)):
+                yield f"{origin(leaf)}{leaf}: no such setting{_nearest(leaf, known)}"
+            continue
+        if item["type"] == "value_error":
             text = str(item["ctx"]["error"])
         elif key in known:
             need = expected(known[key].annotation)
@@ -175,6 +184,15 @@ def _value(tree: object, key: str) -> object:
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, Mapping) else None
     return tree
+
+
+def _leaves(key: str, value: object) -> Iterator[str]:
+    """The settings of an unknown group, or the key itself."""
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _leaves(f"{key}.{name}", inner)
+    else:
+        yield key
 
 
 def _quoted(value: object) -> str:

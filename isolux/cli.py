@@ -1,0 +1,277 @@
+"""The command line. It reads, checks and says what is wrong before anything heavy is loaded.
+
+Exit codes: 0 success; 1 a failure of the program; 2 a mistake in what was asked, told in one
+line each; 130 interrupted.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from isolux import __version__
+
+__all__ = ["main"]
+
+# What a person can put right. ISOLUX_TRACEBACK=1 shows where it was found.
+_MISTAKES = (ValueError, OSError, KeyError, ImportError, NotImplementedError)
+_FAILURES = (FloatingPointError, MemoryError)  # ours or the machine's; a line is enough
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: without the program's name; none takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    # Idle OpenMP threads that spin take a third of a small machine; set before torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        options, settings = _parse(sys.argv[1:] if arguments is None else arguments)
+        code: int = options.command(options, settings)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:  # `isolux conf spot | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except _FAILURES as error:
+        return _say(_line(error), 1)
+    except _MISTAKES as error:
+        return _say(_line(error), 2)
+
+
+def _say(text: str, code: int) -> int:
+    if os.environ.get("ISOLUX_TRACEBACK", "0") not in ("", "0") and sys.exc_info()[0]:
+        traceback.print_exc()
+    for line in text.splitlines() or ["failed"]:
+        sys.stderr.write(f"isolux: {line}\n")
+    return code
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, without the decoration of its class."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    return str(error) or type(error).__name__
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"isolux: {message} (see {self.prog} --help)\n")
+        raise SystemExit(2)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and the `key=value` among the arguments, in any order with the options."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    settings = [text for text in rest if "=" in text and not text.startswith("-")]
+    for text in rest:
+        if text not in settings:
+            parser.error(f"unknown argument '{text}'")
+    if settings and not options.takes_settings:
+        parser.error(f"{options.name} takes no settings, got '{settings[0]}'")
+    return options, settings
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="isolux", description="Relightable meshes from masked photographs.")
+    parser.add_argument("--version", action="version", version=f"isolux {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(
+        name: str,
+        function: Callable[[argparse.Namespace, list[str]], int],
+        text: str,
+        settings: bool = False,
+    ) -> argparse.ArgumentParser:
+        usage = f"isolux {name} [options]" + (" [key=value ...]" if settings else "")
+        command: argparse.ArgumentParser = commands.add_parser(
+            name, help=text.lower().rstrip("."), description=text, usage=usage
+        )
+        command.set_defaults(command=function, name=name, takes_settings=settings)
+        return command
+
+    demo = add("demo", _demo, "Train the scene that ships with the package.", True)
+    demo.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    train = add("train", _train, "Train a scene.", True)
+    train.add_argument(
+        "--conf",
+        "--config",
+        required=True,
+        metavar="NAME_OR_PATH",
+        help="a preset (isolux conf lists them), or a .conf or .json file",
+    )
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    evaluate = add("eval", _eval, "Measure a finished run.")
+    _add_run(evaluate)
+    evaluate.add_argument("--split", default="test", choices=("train", "test"), help="views")
+    _add_json(evaluate)
+    export = add("export", _export, "Write the mesh of a run to a file.")
+    _add_run(export)
+    export.add_argument("--format", choices=("glb", "obj", "ply"), help="default: by suffix")
+    export.add_argument("-o", "--output", required=True, type=Path, metavar="PATH")
+    conf = add("conf", _conf, "Print the resolved settings, or the names of presets.", True)
+    conf.add_argument("conf", nargs="?", metavar="NAME_OR_PATH")
+    _add_json(conf)
+    bench = add("bench", _bench, "Run the benchmarks.")
+    bench.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    _add_json(bench)
+    _add_json(add("doctor", _doctor, "Say what was found on this machine."))
+    return parser
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--run", required=True, type=Path, metavar="DIR", help="run folder")
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _train(options: argparse.Namespace, settings: list[str]) -> int:
+    return _run(options.conf, settings, options.resume)
+
+
+def _demo(options: argparse.Namespace, settings: list[str]) -> int:
+    if not options.resume and not any(text.startswith("out=") for text in settings):
+        settings = [*settings, f"out={_free(Path('out', 'demo'))}"]
+    return _run("demo", settings, options.resume)
+
+
+def _run(conf_name: str, settings: list[str], resume: bool) -> int:
+    from isolux.confs.read import check_inputs, read_conf
+
+    conf = read_conf(conf_name, settings)
+    check_inputs(conf)
+    assert conf.out is not None  # read_conf() sees to it
+    _check_writable(conf.out)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    import_module("isolux.train").train(conf, resume)
+    look = {
+        "report.html": "numbers, curves and pictures, in any browser",
+        "mesh/mesh.glb": "the textured mesh, for Blender and any glTF viewer",
+        "mesh/mesh.obj": "the same as OBJ, with its textures and the light (probe.hdr)",
+    }
+    _print(f"run folder: {conf.out}")
+    for name, text in look.items():
+        if (conf.out / name).exists():
+            _print(f"  {conf.out / name}  {text}")
+    return 0
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first of path-2, path-3 ... that is not there."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def _check_writable(out: Path) -> None:
+    """Find out now, not after torch has loaded, whether the run folder can be made.
+
+    Raises:
+        NotADirectoryError, PermissionError: naming the folder that is in the way.
+    """
+    there = out.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(f"out: {there} is a file; name a folder: out=DIR")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"out: {there} cannot be written; name another: out=DIR")
+
+
+def _eval(options: argparse.Namespace, _: list[str]) -> int:
+    folder = _run_folder(options.run)
+    result = import_module("isolux.eval").evaluate(folder, options.split)
+    return _show(result, options.json)
+
+
+def _export(options: argparse.Namespace, _: list[str]) -> int:
+    kind = options.format or options.output.suffix.lstrip(".").lower()
+    if kind not in ("glb", "obj", "ply"):
+        raise ValueError(f"{options.output}: give --format glb, obj or ply")
+    folder = _run_folder(options.run)
+    _check_writable(options.output.parent)
+    import_module("isolux.train").load(folder).export(options.output, kind)
+    _print(f"wrote {options.output}")
+    return 0
+
+
+def _run_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise FileNotFoundError(f"--run {path}: no such folder")
+    if not (path / "conf.json").is_file():
+        raise FileNotFoundError(f"--run {path}: is no run folder, conf.json is not there")
+    return path
+
+
+def _conf(options: argparse.Namespace, settings: list[str]) -> int:
+    from isolux.confs.read import presets, read_conf
+
+    if options.conf is None:
+        if settings:
+            raise ValueError(f"'{settings[0]}': name a preset or a file before it")
+        return _show({"presets": presets()}, options.json)
+    conf = read_conf(options.conf, settings)
+    return _show(conf.model_dump(mode="json"), options.json)
+
+
+def _bench(options: argparse.Namespace, _: list[str]) -> int:
+    try:
+        bench = import_module("isolux.bench")
+    except ModuleNotFoundError as error:
+        if error.name != "isolux.bench":
+            raise
+        raise NotImplementedError("this version has no benchmarks yet") from None
+    return _show(bench.run(options.names), options.json)
+
+
+def _doctor(options: argparse.Namespace, _: list[str]) -> int:
+    from isolux.doctor import examine
+
+    return _show(examine(), options.json)
+
+
+def _show(tree: Mapping[str, Any], as_json: bool) -> int:
+    if as_json:
+        _print(json.dumps(tree, indent=2, ensure_ascii=False))
+    else:
+        rows = list(_rows(tree))
+        width = max((len(key) for key, _ in rows), default=0)
+        for key, text in rows:
+            _print(f"{key:{width}}  {text}".rstrip())
+    return 0
+
+
+def _rows(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of a tree, by dotted name, as a person would type them."""
+    from isolux.confs.describe import shown
+
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", shown(value)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
