@@ -6,10 +6,11 @@ straight and never curved. Letters: h, w pixels.
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
@@ -18,7 +19,15 @@ from isolux.data.assets.files import write_bytes
 from isolux.data.assets.hdr import clean_radiance, read_hdr
 from isolux.render.colour import linear_from_srgb
 
-__all__ = ["load_data_image", "load_image", "read_image", "resize", "save_png"]
+__all__ = [
+    "decode_picture",
+    "linear_from_integers",
+    "load_data_image",
+    "load_image",
+    "read_image",
+    "resize",
+    "save_png",
+]
 
 _FLOAT_SUFFIXES = (".exr", ".hdr", ".pic", ".rgbe")
 
@@ -48,7 +57,13 @@ def read_image(path: Path) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 1
             return rgb, None
         alpha = clean_radiance(alpha, path)
         return _straight(rgb, alpha), alpha.clamp(max=1.0)
-    values, top = _decode(path)
+    return linear_from_integers(*_decode(path))
+
+
+def linear_from_integers(
+    values: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"], top: int
+) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 1"] | None]:
+    """Linear RGB and alpha (None without a fourth channel) of sRGB integers up to `top`."""
     if top == 255:  # a table is an order faster than the power
         table = linear_from_srgb(torch.arange(256, dtype=torch.float32) / 255.0)
         rgb = table[torch.from_numpy(values[..., :3].astype(np.int64))]
@@ -75,22 +90,36 @@ def _straight(
     return torch.where(alpha > 0, rgb / torch.where(alpha > 0, alpha, 1.0), 0.0)
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
-    """Integers [h, w, 3 or 4] and the largest that they can be."""
+def _decode(path: Path) -> tuple[Any, int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such picture")
+    return decode_picture(path, path)
+
+
+def decode_picture(
+    source: Path | bytes, label: Path | str
+) -> tuple[UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"], int]:
+    """Three or four channels of integers as they stand in a file, and the largest possible.
+
+    Args:
+        source: a file, or its content.
+        label: what to call it in messages.
+
+    Raises:
+        ValueError: not a picture, or truncated.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             wide = image.format == "PNG" and image.tile and "16" in str(image.tile[0][3])
             if wide:
-                return _wide_png(path, image), 65535
+                return _wide_png(source, image), 65535
             has_alpha = "A" in image.getbands() or "transparency" in image.info
             return np.array(image.convert("RGBA" if has_alpha else "RGB")), 255
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as a picture ({error})") from None
+        raise ValueError(f"{label}: cannot be read as a picture ({error})") from None
 
 
-def _wide_png(path: Path, image: Image.Image) -> np.ndarray:
+def _wide_png(source: Path | bytes, image: Image.Image) -> UInt16[np.ndarray, "h w c"]:
     """A 16-bit PNG, of which Pillow alone gives only the high bytes.
 
     Its unpackers for little-endian samples, put onto the big-endian file, give the low ones.
@@ -101,7 +130,7 @@ def _wide_png(path: Path, image: Image.Image) -> np.ndarray:
     high = np.array(image.convert("RGBA") if image.mode == "LA" else image).astype(np.uint16)
     if image.mode not in ("RGB", "RGBA"):
         return high * 257  # grey with alpha: eight bits must do
-    with Image.open(path) as again:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as again:
         tile = again.tile[0]
         again.tile = [tile._replace(args=str(tile.args).replace("16B", "16L"))]
         low = np.array(again).astype(np.uint16)
