@@ -8,6 +8,7 @@ state of random generators in it: all randomness is derived from the seed and th
 import errno
 import json
 import logging
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _FORMAT = "isolux-checkpoint-1"
+_NAMES = "[!.]*.safetensors"  # unfinished ones begin with a dot
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +55,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
     Raises:
         OSError: one line, e.g. when the disk is full; the earlier checkpoints are kept.
     """
-    older = sorted(folder.glob("*.safetensors"))
+    older = sorted(folder.glob(_NAMES))
     number = 1 + max((_number(path) for path in older), default=0)
     path = folder / f"{number:06d}_{checkpoint.stage}_{checkpoint.step:06d}.safetensors"
     tensors = _separate(checkpoint.tensors)
@@ -108,7 +110,7 @@ def latest(folder: Path) -> Checkpoint | None:
 
     One that cannot be read is passed over with a warning in the log.
     """
-    for path in sorted(folder.glob("*.safetensors"), reverse=True):
+    for path in sorted(folder.glob(_NAMES), reverse=True):
         try:
             return load_checkpoint(path)
         except ValueError as error:
@@ -158,7 +160,7 @@ def _system_error(error: SafetensorError) -> OSError:
     """The error of the system inside one of the library, whose text ends in `(os error N)`."""
     number = str(error).rpartition("os error ")[2].rstrip(")\"' ")
     code = int(number) if number.isdigit() else errno.EIO
-    return OSError(code, "the file could not be written" if code == errno.EIO else str(error))
+    return OSError(code, os.strerror(code))
 
 
 def optimizer_tensors(

@@ -157,8 +157,8 @@ class RunFolder:
         """Whether there is something that a new run would destroy."""
         return (
             self.metrics.exists()
-            or any(self.checkpoints.glob("*.safetensors"))
-            or any(self.mesh.glob("*"))
+            or any(self.checkpoints.glob("[!.]*.safetensors"))
+            or any(not path.name.startswith(_PARTIAL) for path in self.mesh.glob("*"))
         )
 
     def check(self, resume: bool) -> None:

@@ -6,6 +6,8 @@ Every line has `kind`, `stage` and `step` (steps of the stage that are done). Li
 
 import json
 import math
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,19 @@ __all__ = ["append_line", "cut_log", "read_log"]
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
-    """Adds a line and hands it to the system at once. What is not finite becomes null.
+    """Adds a line, or nothing, and hands it to the system. What is not finite becomes null.
 
     Raises:
         OSError: one line, e.g. when the disk is full.
     """
     text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False) + "\n"
+    length = path.stat().st_size if path.exists() else 0
     try:
-        with path.open("ab", buffering=0) as file:
+        with path.open("ab") as file:
             file.write(text.encode("utf-8"))
     except OSError as error:
+        with suppress(OSError):  # half a line would spoil the next one
+            os.truncate(path, length)
         raise write_error(path, error) from error
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Ramp", "weighted_sum"]
+__all__ = ["Ramp", "constant", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class Ramp:
     end: float
     over: float = 1.0  # fraction of the stage; 0: `end` from the first step on
 
-    @classmethod
-    def constant(cls, value: float) -> "Ramp":
-        """The weight that stays where it is."""
-        return cls(value, value)
-
     def __call__(self, t: float) -> float:
         """The value at progress t; progress outside [0, 1] counts as the nearer end."""
-        share = min(max(t / self.over, 0.0), 1.0) if self.over > 0 else 1.0
-        # In this form both ends are met exactly.
-        return self.start * (1.0 - share) + self.end * share
+        share = max(t / self.over, 0.0) if self.over > 0 else 1.0
+        # Not the formula at its end: rounding would miss `end`.
+        return self.end if share >= 1.0 else self.start + share * (self.end - self.start)
+
+
+def constant(value: float) -> Ramp:
+    """The weight that stays where it is."""
+    return Ramp(value, value)
 
 
 def weighted_sum(
