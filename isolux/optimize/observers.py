@@ -44,12 +44,17 @@ class StepInfo:
     """A step that is done."""
 
     stage: str
-    step: int  # steps of the stage that are done, this one included
+    step: int  # from 0
     steps: int  # of the stage, as far as is known: a time budget makes it an estimate
-    terms: Mapping[str, Tensor]  # unweighted scalars
-    total: Tensor  # their weighted sum
-    seconds: float  # that this step took
-    progress: float  # of the stage, in [0, 1]
+    raw_terms: Mapping[str, Tensor]  # unweighted scalars; observers read `terms`
+    raw_total: Tensor  # their weighted sum; observers read `total`
+    seconds: float  # of the run so far, over all its sessions
+    progress: float  # of the stage, this step included, in [0, 1]
+
+    @property
+    def done(self) -> int:
+        """Steps of the stage that are done, this one included."""
+        return self.step + 1
 
     @property
     def last(self) -> bool:
@@ -57,14 +62,14 @@ class StepInfo:
         return self.progress >= 1.0
 
     @cached_property
-    def values(self) -> dict[str, float]:
-        """The terms as numbers. Read when asked for: on a GPU that waits for it."""
-        return {name: float(term.detach()) for name, term in self.terms.items()}
+    def terms(self) -> dict[str, float]:
+        """The unweighted terms. Read when asked for: on a GPU that waits for it."""
+        return {name: float(term.detach()) for name, term in self.raw_terms.items()}
 
     @cached_property
-    def loss(self) -> float:
-        """The total as a number. Read when asked for, as `values`."""
-        return float(self.total.detach())
+    def total(self) -> float:
+        """The weighted sum. Read when asked for, as `terms`."""
+        return float(self.raw_total.detach())
 
 
 Observer = Callable[[StepInfo], None]
@@ -85,7 +90,7 @@ class Every:
         """Whether this step is one of them."""
         if self.every <= 0:
             return False
-        return info.step % self.every == 0 or (self.at_end and info.last)
+        return info.done % self.every == 0 or (self.at_end and info.last)
 
     def __call__(self, info: StepInfo) -> None:
         """Told of a step."""
@@ -135,34 +140,31 @@ class LogLines:
     Args:
         path: `log.jsonl`.
         every: steps; zero is never.
-        already: seconds that the run took before, in earlier stages and sessions.
     """
 
-    def __init__(self, path: Path, every: int = 10, already: float = 0.0) -> None:
+    def __init__(self, path: Path, every: int = 10) -> None:
         self._path = path
-        self._seconds = already
         self._every = Every(every, self._write)
         self._rate = _Rate()
 
     def __call__(self, info: StepInfo) -> None:
         """Told of a step."""
-        self._seconds += info.seconds
         self._rate.tick(info.stage)
         self._every(info)
 
     def _write(self, info: StepInfo) -> None:
         line = _place(info) | {
-            "seconds": round(self._seconds, 3),
+            "seconds": round(info.seconds, 3),
             "progress": round(info.progress, 6),
             "steps_per_second": round(self._rate.value, 4),
-            "total": info.loss,
-            "terms": info.values,
+            "total": info.total,
+            "terms": info.terms,
         }
         append_line(self._path, line)
 
 
 def _place(info: StepInfo) -> dict[str, Any]:
-    return {"kind": "step", "stage": info.stage, "step": info.step}
+    return {"kind": "step", "stage": info.stage, "step": info.done}
 
 
 class _Rate:
@@ -228,7 +230,7 @@ class Progress:
             self._draw(info)
         else:
             self._next = now + self._seconds
-            line = f"{info.stage} {info.step}/{info.steps}  {self._status(info)}"
+            line = f"{info.stage} {info.done}/{info.dones}  {self._status(info)}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self, info: StepInfo) -> None:
@@ -242,18 +244,18 @@ class Progress:
             )
             self._bar.start()
         if self._task[0] != info.stage:
-            number = self._bar.add_task(info.stage, total=info.steps, status="")
+            number = self._bar.add_task(info.stage, total=info.dones, status="")
             self._task = (info.stage, number)
         self._bar.update(
-            self._task[1], completed=info.step, total=info.steps, status=self._status(info)
+            self._task[1], completed=info.done, total=info.dones, status=self._status(info)
         )
 
     def _status(self, info: StepInfo) -> str:
         rate = self._rate.value
-        parts = [f"loss {info.loss:.4g}"]
+        parts = [f"loss {info.total:.4g}"]
         if rate > 0:
             parts.insert(0, f"{rate:.2f} steps/s" if rate < 10 else f"{rate:.0f} steps/s")
-            parts.insert(1, f"{_duration(max(info.steps - info.step, 0) / rate)} left")
+            parts.insert(1, f"{_duration(max(info.dones - info.done, 0) / rate)} left")
         return "  ".join(parts)
 
 

@@ -12,11 +12,41 @@ from torch import Tensor
 
 from isolux.render.colour import srgb_from_linear
 
-__all__ = ["psnr", "silhouette_iou", "srgb8", "ssim"]
+__all__ = ["composite", "image_metrics", "psnr", "silhouette_iou", "srgb8", "ssim"]
 
 # Two pictures without a single different byte have no error to take the logarithm of, and
 # JSON has no infinity. One byte of a 4096 x 4096 picture off by one is 125 dB.
 _HIGHEST_PSNR = 150.0
+
+
+_BACKGROUNDS = {"white": 1.0, "black": 0.0}
+_CHECKER_TILE = 8  # pixels
+_CHECKER = (0.66, 0.33)  # linear grey of the two tiles
+
+
+def composite(
+    colour: Float[Tensor, "v h w 3"], alpha: Float[Tensor, "v h w 1"], background: str
+) -> Float[Tensor, "v h w 3"]:
+    """Straight linear colour over a background, mixed in linear light.
+
+    Args:
+        colour: linear, not premultiplied.
+        alpha: coverage in [0, 1].
+        background: `white`, `black` or `checker` (grey tiles of 8 pixels).
+
+    Raises:
+        ValueError: for another background.
+    """
+    if background == "checker":
+        height, width = colour.shape[1:3]
+        y = torch.arange(height, device=colour.device)[:, None] // _CHECKER_TILE
+        x = torch.arange(width, device=colour.device)[None, :] // _CHECKER_TILE
+        behind = torch.where((x + y) % 2 == 0, *_CHECKER).to(colour.dtype)[..., None]
+    elif background in _BACKGROUNDS:
+        behind = colour.new_tensor(_BACKGROUNDS[background])
+    else:
+        raise ValueError(f"background must be white, black or checker, got {background!r}")
+    return colour * alpha + behind * (1.0 - alpha)
 
 
 def srgb8(linear: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
@@ -90,3 +120,21 @@ def silhouette_iou(
     shared = (ours & theirs).sum(dim=1).double()
     either = (ours | theirs).sum(dim=1).double()
     return torch.where(either > 0, shared / either.clamp_min(1.0), 1.0)
+
+
+def image_metrics(
+    picture: Float[Tensor, "v h w 3"],
+    reference: Float[Tensor, "v h w 3"],
+    alpha: Float[Tensor, "v h w 1"] | None = None,
+    reference_alpha: Float[Tensor, "v h w 1"] | None = None,
+) -> dict[str, Float[Tensor, " v"]]:
+    """All of the above, of every view, by the names of `metrics.json`.
+
+    Args:
+        picture, reference: linear, over the same background.
+        alpha, reference_alpha: coverage; without both there is no `silhouette_iou`.
+    """
+    values = {"psnr": psnr(picture, reference), "ssim": ssim(picture, reference)}
+    if alpha is not None and reference_alpha is not None:
+        values["silhouette_iou"] = silhouette_iou(alpha, reference_alpha)
+    return values

@@ -5,8 +5,11 @@ file. Nothing here is differentiable.
 """
 
 import io
+import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ __all__ = [
     "plain_picture",
     "png_bytes",
     "reinhard",
+    "write_png",
 ]
 
 # The heat map: six anchors from black over violet, red and orange to near white. Luminance
@@ -163,6 +167,25 @@ def png_bytes(pixels: UInt8[Tensor, "h w 3"]) -> bytes:
     buffer = io.BytesIO()
     _image(pixels).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
+
+
+def write_png(path: Path, pixels: UInt8[Tensor, "h w 3"]) -> None:
+    """Writes a PNG beside its name and renames it; folders on the way are made.
+
+    Raises:
+        OSError: naming the file, e.g. when the disk is full; what was there before is kept.
+    """
+    path = Path(path)
+    partial = path.with_name(f".partial-{secrets.token_hex(6)}.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(png_bytes(pixels))
+        partial.replace(path)
+    except OSError as error:
+        raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def jpeg_bytes(pixels: UInt8[Tensor, "h w 3"], quality: int = 90) -> bytes:
