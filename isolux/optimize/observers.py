@@ -230,7 +230,7 @@ class Progress:
             self._draw(info)
         else:
             self._next = now + self._seconds
-            line = f"{info.stage} {info.done}/{info.dones}  {self._status(info)}"
+            line = f"{info.stage} {info.done}/{info.steps}  {self._status(info)}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self, info: StepInfo) -> None:
@@ -244,10 +244,10 @@ class Progress:
             )
             self._bar.start()
         if self._task[0] != info.stage:
-            number = self._bar.add_task(info.stage, total=info.dones, status="")
+            number = self._bar.add_task(info.stage, total=info.steps, status="")
             self._task = (info.stage, number)
         self._bar.update(
-            self._task[1], completed=info.done, total=info.dones, status=self._status(info)
+            self._task[1], completed=info.done, total=info.steps, status=self._status(info)
         )
 
     def _status(self, info: StepInfo) -> str:
@@ -255,7 +255,7 @@ class Progress:
         parts = [f"loss {info.total:.4g}"]
         if rate > 0:
             parts.insert(0, f"{rate:.2f} steps/s" if rate < 10 else f"{rate:.0f} steps/s")
-            parts.insert(1, f"{_duration(max(info.dones - info.done, 0) / rate)} left")
+            parts.insert(1, f"{_duration(max(info.steps - info.done, 0) / rate)} left")
         return "  ".join(parts)
 
 
