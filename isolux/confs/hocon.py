@@ -38,7 +38,7 @@ def read(path: Path, overrides: Sequence[tuple[str, str]]) -> Tree:
         if "${" not in value:
             _parse(f"x = {value}", path.parent, f"'{key}={value}'")
     lines = "".join(f"{key} = {value}\n" for key, value in values)
-    tree = _parse(f"{_text(path)}\n{lines}", path.parent, str(path))
+    tree = _parse(_appended(_text(path), lines), path.parent, str(path))
     for key, value in values:
         # a second time, since lists that append to themselves ignore the appended line
         if "${" not in value and not value.startswith("{"):
@@ -79,6 +79,16 @@ def _hocon(value: str) -> str:
     except ValueError:
         plain = value[:1] in ("[", "{", '"') or value.startswith("${")
         return value if plain and value else json.dumps(value, ensure_ascii=False)
+
+
+def _appended(text: str, lines: str) -> str:
+    """The text with lines at its end: inside the braces if the file has them around it."""
+    meaning = (line for line in text.splitlines() if line.strip())
+    first = next((line for line in meaning if not line.lstrip().startswith(("#", "//"))), "")
+    if not first.lstrip().startswith("{") or "}" not in text:
+        return f"{text}\n{lines}"
+    end = text.rindex("}")
+    return f"{text[:end]}\n{lines}{text[end:]}"
 
 
 def _text(path: Path) -> str:

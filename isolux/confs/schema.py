@@ -6,7 +6,7 @@ for light. Nothing here imports torch, so that a file is read and checked at onc
 
 import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -98,7 +98,7 @@ class DataConf(_Record):
     far: Positive = Field(1000.0, description="far plane [scene units]")
 
     @model_validator(mode="after")
-    def _near_before_far(self) -> Self:
+    def _near_before_far(self) -> "DataConf":
         if self.near >= self.far:
             raise ValueError(f"near ({self.near}) must be smaller than far ({self.far})")
         return self
@@ -164,7 +164,7 @@ class MaterialConf(_Record):
     hidden: Annotated[int, Field(ge=1, le=8)] = Field(2, description="hidden layers")
 
     @model_validator(mode="after")
-    def _limits_in_order(self) -> Self:
+    def _limits_in_order(self) -> "MaterialConf":
         for name in ("albedo", "orm"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             if any(a > b for a, b in zip(low, high, strict=True)):

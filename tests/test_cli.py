@@ -1,0 +1,192 @@
+"""The command line as a person types it: exit codes, and one line for each mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isolux import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+def isolux(
+    *arguments: str, cwd: Path | None = None, program: tuple[str, ...] = ("-m", "isolux")
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+def said(*arguments: str, cwd: Path, lines: int = 1) -> str:
+    """What a mistake is answered with: exit 2, so many lines, nothing else."""
+    result = isolux(*arguments, cwd=cwd)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    told = result.stderr.splitlines()
+    assert len(told) == lines
+    assert all(line.startswith("isolux: ") for line in told)
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--conf", "demo", "optimize.stpes=5"], ["optimize.stpes", "optimize.steps"]),
+        (["train", "--config", "demo", "seed=soon"], ["seed", "whole number", "'soon'"]),
+        (["train", "--conf", "demo", "geometry.resolution=2"], ["from 4 to 512", "got 2"]),
+        (["train", "--conf", "spto"], ["'spto'", "did you mean 'spot'", "demo"]),
+        (["train", "--conf", "gone.conf"], ["gone.conf"]),
+        (["train", "--conf", "spot"], ["data.path", "not given"]),
+        (["train", "--conf", "spot", "data.path=x.obj"], ["data.envmap", "not given"]),
+        (["train", "--conf", "nerf_synthetic", "data.path=gone"], ["data.path", "gone"]),
+        (["train", "--conf", "demo", "out=file"], ["out", "file", "is a file"]),
+        (["train", "--conf", "demo", "light.envmap=gone.hdr"], ["light.envmap", "gone.hdr"]),
+        (["train", "--conf", "demo", "--rseume"], ["--rseume"]),
+        (["train", "--conf", "demo", "seed"], ["'seed'"]),
+        (["train", "demo"], ["--conf"]),
+        (["eval", "--run", "gone"], ["gone", "no such folder"]),
+        (["eval", "--run", "."], ["no run folder"]),
+        (["export", "--run", ".", "-o", "mesh.stl"], ["mesh.stl", "glb, obj or ply"]),
+        (["doctor", "seed=1"], ["doctor", "no settings"]),
+        (["conf", "demo", "seed=1", "--jsn"], ["--jsn"]),
+        (["tarin"], ["tarin"]),
+        ([], ["COMMAND"]),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "x.obj").write_text("")
+    text = said(*arguments, cwd=tmp_path)
+    assert all(word in text for word in words), text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.obj"]
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    text = said(
+        "train",
+        "--conf",
+        "demo",
+        "seed=-1",
+        "light.lern=no",
+        "data.size=x",
+        cwd=tmp_path,
+        lines=3,
+    )
+    assert all(key in text for key in ("seed", "light.lern", "light.learn", "data.size"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "out" in said("train", "--conf", "demo", "out=run", cwd=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_found_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert cli.main(["train", "--conf", "demo", f"out={tmp_path}/run"]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", [("-m", "isolux"), (str(ROOT / "train.py"),)])
+def test_help_is_success(program: tuple[str, ...]) -> None:
+    result = isolux("--help", program=program)
+    assert result.returncode == 0
+    assert "usage: isolux" in result.stdout
+
+
+def test_the_doors_at_the_root(tmp_path: Path) -> None:
+    for door, word in (("train.py", "--conf"), ("eval.py", "--run")):
+        result = isolux(cwd=tmp_path, program=(str(ROOT / door),))
+        assert result.returncode == 2
+        assert word in result.stderr
+
+
+def test_conf_prints_what_would_run(tmp_path: Path) -> None:
+    result = isolux("conf", "demo", "--json", "seed=7", "optimize.steps=5", cwd=tmp_path)
+    assert result.returncode == 0
+    tree = json.loads(result.stdout)
+    assert tree["seed"] == 7
+    assert tree["optimize"]["steps"] == [5, 5]
+    listing = isolux("conf", cwd=tmp_path)
+    assert "nerf_synthetic" in listing.stdout
+
+
+def test_doctor_answers() -> None:
+    result = isolux("doctor", "--json")
+    assert result.returncode == 0
+    tree = json.loads(result.stdout)
+    assert tree["backends"].keys() == {"cpu", "reference"}
+    assert tree["threads"]["processors"] >= 1
+    assert tree["backend"] == "cpu"
+
+
+def ending(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str]:
+    """Exit code and message when a command ends with an error."""
+
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_doctor", fail)
+    code = cli.main(["doctor"])
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyboardInterrupt(), 130, "isolux: interrupted\n"),
+        (ValueError("a\nb"), 2, "isolux: a\nisolux: b\n"),
+        (KeyError("no 'x'"), 2, "isolux: no 'x'\n"),
+        (OSError(28, "No space left on device", "a.png"), 2, "a.png: No space left"),
+        (OSError(28, "the disk is full"), 2, "isolux: the disk is full\n"),
+        (FloatingPointError("step 3: mask"), 1, "isolux: step 3: mask\n"),
+        (MemoryError(), 1, "isolux: MemoryError\n"),
+    ],
+)
+def test_how_errors_end(
+    error: BaseException,
+    code: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    got, told = ending(error, monkeypatch, capsys)
+    assert got == code
+    assert text in told
+    assert "Traceback" not in told
+
+
+def test_a_traceback_on_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISOLUX_TRACEBACK", "1")
+    assert "Traceback" in ending(ValueError("x"), monkeypatch, capsys)[1]
+
+
+def test_a_fault_of_ours_is_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RuntimeError):
+        ending(RuntimeError("a bug"), monkeypatch, capsys)
+
+
+def test_the_demo_takes_a_folder_of_its_own(tmp_path: Path) -> None:
+    first = tmp_path / "demo"
+    assert cli._free(first) == first
+    first.mkdir()
+    (tmp_path / "demo-2").mkdir()
+    assert cli._free(first) == tmp_path / "demo-3"
