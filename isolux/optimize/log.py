@@ -1,7 +1,8 @@
 """`log.jsonl`: what happened at which step, a line of JSON each, for scripts and the report.
 
-Every line has `kind`, `stage` and `step` (steps of the stage that are done). Lines of kind
-`step` carry `seconds`, `progress`, `total` and `terms`; lines of kind `validation` metrics.
+Every line has `kind`, `stage`, `step` (steps of the stage that are done) and `seconds` (of the
+run so far, over all its sessions). Lines of kind `step` carry `progress`, `steps_per_second`,
+`total` and `terms`; lines of kind `validation` carry metrics.
 """
 
 import json
@@ -59,26 +60,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def cut_log(path: Path, stage: str, step: int) -> None:
+def cut_log(path: Path, seconds: float) -> None:
     """Takes out what was logged after a checkpoint, so that a resumed run logs it once.
-
-    Stages are taken to have run in the order in which they first appear.
 
     Args:
         path: the log; a missing one stays missing.
-        stage, step: where the checkpoint stands.
+        seconds: how long the run had taken, over all its sessions, when the checkpoint was
+            made. A step's line is older than the checkpoint after that step.
     """
     if not path.exists():
         return
-    lines = read_log(path)
-    order: dict[object, int] = {}
-    for line in lines:
-        order.setdefault(line.get("stage"), len(order))
-    here = order.setdefault(stage, len(order))
-    kept = [
-        line
-        for line in lines
-        if (order[line.get("stage")], line.get("step", 0)) <= (here, step)
-    ]
+    kept = [line for line in read_log(path) if line.get("seconds", 0.0) <= seconds]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
     write_bytes(path, text.encode("utf-8"))

@@ -154,7 +154,6 @@ class LogLines:
 
     def _write(self, info: StepInfo) -> None:
         line = _place(info) | {
-            "seconds": round(info.seconds, 3),
             "progress": round(info.progress, 6),
             "steps_per_second": round(self._rate.value, 4),
             "total": info.total,
@@ -164,7 +163,12 @@ class LogLines:
 
 
 def _place(info: StepInfo) -> dict[str, Any]:
-    return {"kind": "step", "stage": info.stage, "step": info.done}
+    return {
+        "kind": "step",
+        "stage": info.stage,
+        "step": info.done,
+        "seconds": round(info.seconds, 6),
+    }
 
 
 class _Rate:
@@ -271,18 +275,10 @@ class Interrupt:
     def __init__(self) -> None:
         self.requested = False
 
-    def observer(self, save: Callable[[StepInfo], object]) -> Observer:
-        """Saves and raises KeyboardInterrupt after the step in which it was asked for.
-
-        It belongs at the end of the observers, so that the others have seen the step.
-        """
-
-        def stop(info: StepInfo) -> None:
-            if self.requested:
-                save(info)
-                raise KeyboardInterrupt
-
-        return stop
+    def raise_if_requested(self) -> None:
+        """Raises KeyboardInterrupt if so; call it when the checkpoint is written."""
+        if self.requested:
+            raise KeyboardInterrupt
 
 
 @contextmanager
