@@ -1,9 +1,14 @@
-"""What a path is."""
+"""What a path is, and meshes of whatever format."""
 
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["SceneKind", "mesh_file", "scene_kind"]
+from isolux.data.assets.gltf import read_gltf
+from isolux.data.assets.obj import read_obj
+from isolux.data.assets.ply import read_ply
+from isolux.data.assets.textures import MeshAsset
+
+__all__ = ["SceneKind", "mesh_file", "read_asset", "scene_kind"]
 
 SceneKind = Literal["nerf_synthetic", "mesh"]
 
@@ -50,3 +55,23 @@ def mesh_file(path: Path) -> Path:
         raise ValueError(f"{path}: holds {len(found)} meshes ({names}); name one of them")
     there = ", ".join(sorted(file.name for file in path.iterdir())[:5]) or "nothing"
     raise ValueError(f"{path}: is no scene; looked for {_LOOKED_FOR}; it holds {there}")
+
+
+def read_asset(path: Path) -> MeshAsset:
+    """The mesh that `path` is or holds, with its material where it has one.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as the format's reader, or none of the formats.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such mesh")
+    file = mesh_file(path)
+    match file.suffix.lower():
+        case ".obj":
+            return read_obj(file)
+        case ".ply":
+            return read_ply(file)
+        case _:
+            return read_gltf(file)

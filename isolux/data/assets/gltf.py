@@ -1,4 +1,4 @@
-"""glTF 2.0 and GLB, read: triangles with metal-rough materials.
+"""glTF 2.0 and GLB: triangles with metal-rough materials; writing is in `gltf_write.py`.
 
 Section numbers are those of the Khronos specification. Letters: n vertices, f triangles.
 """
@@ -18,10 +18,11 @@ from jaxtyping import Float, Int
 
 from isolux.data.assets.atlas import merge_materials, with_corner_uvs
 from isolux.data.assets.gltf_material import Textures
+from isolux.data.assets.gltf_write import write_glb
 from isolux.data.assets.textures import MeshAsset
 from isolux.geometry.mesh import Mesh
 
-__all__ = ["read_gltf"]
+__all__ = ["read_gltf", "write_glb"]
 
 _log = logging.getLogger(__name__)
 _TYPES = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}

@@ -1,4 +1,4 @@
-"""Wavefront OBJ, read.
+"""Wavefront OBJ: reading here, writing in `obj_write.py`.
 
 Letters: n vertices, t texture coordinates, m normals, f triangles, c corners of polygons.
 """
@@ -15,10 +15,11 @@ from jaxtyping import Float, Int
 
 from isolux.data.assets.atlas import merge_materials, with_corner_uvs
 from isolux.data.assets.mtl import read_mtl
+from isolux.data.assets.obj_write import write_obj
 from isolux.data.assets.textures import MeshAsset, TextureSet, constant_textures
 from isolux.geometry.mesh import Mesh
 
-__all__ = ["read_obj"]
+__all__ = ["read_obj", "write_obj"]
 
 _KINDS = ("v", "vt", "vn", "f")
 _log = logging.getLogger(__name__)
