@@ -36,19 +36,25 @@ class _Record(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _commas_make_a_list(cls, values: object) -> object:
-        """`size=200,300` on a command line is a text; where a tuple is asked it is a pair."""
+    def _as_typed(cls, values: object) -> object:
+        """Texts of a command line: `200,300` where a tuple is asked, `none` where it is allowed."""
         if not isinstance(values, dict):
             return values
-        pairs = {
-            name for name, field in cls.model_fields.items() if _wants_tuple(field.annotation)
-        }
+        fields = cls.model_fields
         return {
-            key: [part.strip() for part in value.split(",")]
-            if key in pairs and isinstance(value, str) and "," in value
+            key: _from_text(value, fields[key].annotation)
+            if key in fields and isinstance(value, str)
             else value
             for key, value in values.items()
         }
+
+
+def _from_text(value: str, annotation: Any) -> object:
+    if value == "none" and type(None) in get_args(annotation):
+        return None
+    if "," in value and _wants_tuple(annotation):
+        return [part.strip() for part in value.split(",")]
+    return value
 
 
 def _wants_tuple(annotation: Any) -> bool:
