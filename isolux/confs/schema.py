@@ -37,7 +37,7 @@ class _Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_typed(cls, values: object) -> object:
-        """Texts of a command line: `200,300` where a tuple is asked, `none` where it is allowed."""
+        """Texts of a command line: `200,300` for a tuple, `none` where it is allowed."""
         if not isinstance(values, dict):
             return values
         fields = cls.model_fields
