@@ -211,7 +211,8 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         raise ValueError(f"{options.output}: give --format glb, obj or ply")
     folder = _run_folder(options.run)
     _check_writable(options.output.parent)
-    import_module("isolux.train").load(folder).export(options.output, kind)
+    run = import_module("isolux.train").load(folder)
+    import_module("isolux.optimize.finish").export(run, options.output, kind)
     _print(f"wrote {options.output}")
     return 0
 
