@@ -65,7 +65,7 @@ def _assemble(package: str) -> Backend:
 
 @cache
 def reference() -> Backend:
-    """Every operator in plain PyTorch: small, obvious, slow, and what the others are tested by."""
+    """Every operator in plain PyTorch: small, slow, and what the others are tested by."""
     return _assemble("reference")
 
 

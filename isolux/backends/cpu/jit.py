@@ -13,6 +13,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Set
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
@@ -28,6 +29,7 @@ SHADING_MATH = frozenset({"contract", "nsz", "arcp", "reassoc"})
 """What `fastmath` may hold in shading and hash kernels. Visibility keeps plain IEEE arithmetic,
 and nothing may assume that NaN and infinity do not occur."""
 
+_NUMBA: Any = numba.config
 _LOCK = Lock()  # guards numba's global cache directory while a kernel is declared
 
 
@@ -60,10 +62,8 @@ def _candidates() -> list[Path]:
         folders.append(Path(chosen) / name)
     if chosen := os.environ.get("XDG_CACHE_HOME"):
         folders.append(Path(chosen) / "isolux" / name)
-    try:
+    with suppress(RuntimeError):  # no home directory
         folders.append(Path.home() / ".cache" / "isolux" / name)
-    except RuntimeError:  # no home directory
-        pass
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folders.append(Path(tempfile.gettempdir()) / f"isolux-{user}" / name)
     return folders
@@ -93,17 +93,17 @@ def _compile(function: F, fastmath: bool | set[str], inline: str) -> F:
         "inline": inline,
     }
     folder = cache_directory()
-    if folder is not None and not numba.config.DISABLE_JIT:
+    if folder is not None and not _NUMBA.DISABLE_JIT:
         with _LOCK:
-            before = numba.config.CACHE_DIR
-            numba.config.CACHE_DIR = str(folder)
+            before = _NUMBA.CACHE_DIR
+            _NUMBA.CACHE_DIR = str(folder)
             try:
                 cached: F = numba.njit(cache=True, **options)(function)
                 return cached
             except (RuntimeError, OSError):  # "no locator available"
                 pass
             finally:
-                numba.config.CACHE_DIR = before
+                _NUMBA.CACHE_DIR = before
     plain: F = numba.njit(cache=False, **options)(function)
     return plain
 
@@ -113,9 +113,7 @@ def kernel(function: F) -> F: ...
 
 
 @overload
-def kernel(
-    *, fastmath: bool | Set[str] = False, inline: bool = False
-) -> Callable[[F], F]: ...
+def kernel(*, fastmath: bool | Set[str] = False, inline: bool = False) -> Callable[[F], F]: ...
 
 
 def kernel(

@@ -38,7 +38,7 @@ def threads() -> int:
 
 
 def chunks(count: int, size: int) -> list[tuple[int, int]]:
-    """Ranges `(start, stop)` of `size` items, the last one shorter, that cover `count` items."""
+    """Ranges `(start, stop)` of `size` items, the last one shorter, that cover `count`."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
