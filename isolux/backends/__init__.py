@@ -24,6 +24,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "interpolate": ("interpolate", "forward", "backward"),
     "antialias": ("antialias", "forward", "backward"),
     "edge_adjacency": ("adjacency", "edge_adjacency"),
+    "vertex_normals": ("normals", "forward", "backward"),
     "texture2d": ("texture2d", "forward", "backward"),
     "cubemap": ("cubemap", "forward", "backward"),
     "hash_grid": ("hashgrid", "forward", "backward"),

@@ -34,6 +34,7 @@ class Backend:
     interpolate: Operator
     antialias: Operator
     edge_adjacency: Callable[..., Any]
+    vertex_normals: Operator
     texture2d: Operator
     cubemap: Operator
     hash_grid: Operator

@@ -26,7 +26,7 @@ from isolux.geometry.sdf_network import SdfNetwork
 from isolux.optimize.objective import ImageTerms
 from isolux.optimize.randomness import generator_for
 from isolux.optimize.stages import Rates, Recipe
-from isolux.optimize.weights import Ramp
+from isolux.optimize.weights import Ramp, constant
 from isolux.render.draw import Lens
 from isolux.render.light import EnvironmentLight, cube_from_latlong
 from isolux.render.material import Limits
@@ -193,32 +193,32 @@ def _topology_weights(conf: RunConf) -> dict[str, Ramp]:
     weights = _shared_weights(losses, conf.light.learn)
     weights["sdf"] = Ramp(losses.sdf_start, losses.sdf_end, 0.25)
     if conf.geometry.extractor == "flexicubes":
-        weights["flexicubes_dev"] = Ramp.constant(losses.flexicubes_dev)
+        weights["flexicubes_dev"] = constant(losses.flexicubes_dev)
     if conf.geometry.sdf == "network":
-        weights["eikonal"] = Ramp.constant(losses.eikonal)
-    weights["smooth_sdf"] = Ramp.constant(losses.smooth_sdf)
+        weights["eikonal"] = constant(losses.eikonal)
+    weights["smooth_sdf"] = constant(losses.smooth_sdf)
     return _without_zeros(weights)
 
 
 def _mesh_weights(losses: LossConf, learn_light: bool, normal_map: bool) -> dict[str, Ramp]:
     weights = _shared_weights(losses, learn_light)
     weights["laplacian"] = Ramp(losses.laplacian, 0.0, 1.0)
-    weights["normal_consistency"] = Ramp.constant(losses.normal_consistency)
+    weights["normal_consistency"] = constant(losses.normal_consistency)
     if normal_map:
-        weights["normal_smooth"] = Ramp.constant(losses.normal_smooth)
+        weights["normal_smooth"] = constant(losses.normal_smooth)
     return _without_zeros(weights)
 
 
 def _shared_weights(losses: LossConf, learn_light: bool) -> dict[str, Ramp]:
     weights = {
-        "image": Ramp.constant(1.0),
-        "mask": Ramp.constant(losses.mask),
+        "image": constant(1.0),
+        "mask": constant(losses.mask),
         "albedo_smooth": Ramp(0.0, losses.albedo_smooth, 0.1),
         "orm_smooth": Ramp(0.0, losses.orm_smooth, 0.1),
         "occlusion": Ramp(0.0, losses.occlusion, 0.1),
     }
     if learn_light:
-        weights["light_white"] = Ramp.constant(losses.light_white)
+        weights["light_white"] = constant(losses.light_white)
     return weights
 
 

@@ -1,7 +1,6 @@
 """The loop: objective, guard, step. Everything else watches it."""
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from isolux.optimize.clock import Clock
 from isolux.optimize.observers import Observer, StepInfo
-from isolux.optimize.weights import Ramp, weighted_sum
+from isolux.optimize.weights import Schedule, weighted_sum
 
 __all__ = ["fit"]
 
@@ -17,13 +16,14 @@ __all__ = ["fit"]
 def fit(
     stage: str,
     objective: Callable[[int, float], dict[str, Tensor]],
-    weights: Mapping[str, Ramp],
+    weights: Mapping[str, Schedule],
     optimizer: torch.optim.Optimizer,
     decay: float,
     clock: Clock,
     first: int = 0,
     observers: Sequence[Observer] = (),
     after_step: Callable[[], None] = lambda: None,
+    seconds: Callable[[], float] = lambda: 0.0,
 ) -> int:
     """Minimise the objective until the clock says that the stage is over.
 
@@ -37,6 +37,7 @@ def fit(
         first: the step to begin with; more than zero when a run is resumed.
         observers: told of every step.
         after_step: puts parameters back into their range.
+        seconds: that the run has taken so far, for the observers.
 
     Returns:
         The number of steps that the stage has made.
@@ -47,7 +48,6 @@ def fit(
     """
     step = first
     while (progress := clock.progress(step)) < 1.0:
-        began = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * decay**progress
         terms = objective(step, progress)
@@ -60,16 +60,16 @@ def fit(
         _guard(stage, step, optimizer)
         optimizer.step()
         after_step()
-        step += 1
         info = StepInfo(
             stage=stage,
             step=step,
-            steps=clock.expected_steps(step),
-            terms={name: term.detach() for name, term in terms.items()},
-            total=total.detach(),
-            seconds=time.monotonic() - began,
-            progress=clock.progress(step),
+            steps=clock.expected_steps(step + 1),
+            raw_terms={name: term.detach() for name, term in terms.items()},
+            raw_total=total.detach(),
+            seconds=seconds(),
+            progress=clock.progress(step + 1),
         )
+        step += 1
         for observer in observers:
             observer(info)
     return step

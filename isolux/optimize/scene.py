@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from isolux.backends import Backend
+from isolux.backends.normals import vertex_normals
 from isolux.backends.rasterize import edge_adjacency
 from isolux.geometry.fixed_mesh import FixedMesh, chart_tangents
-from isolux.geometry.mesh import vertex_normals
 from isolux.geometry.sdf_grid import SdfGrid
 from isolux.geometry.sdf_network import SdfNetwork
 from isolux.render.gbuffer import Surface
@@ -42,6 +42,7 @@ class MeshScene(nn.Module):
         self.geometry = geometry
         self.material = material
         self.light = light
+        self._backend = backend
         self.opposite = edge_adjacency(backend, geometry.faces)
 
     def surface(self) -> Surface:
@@ -54,7 +55,7 @@ class MeshScene(nn.Module):
         return Surface(
             geometry.vertices,
             geometry.faces,
-            vertex_normals(geometry.vertices, geometry.faces),
+            vertex_normals(self._backend, geometry.vertices, geometry.faces),
             self.opposite,
             geometry.uvs,
             geometry.uv_faces,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,7 +19,15 @@ from isolux.render.bake import bake
 from isolux.render.light import EnvironmentLight
 from isolux.render.material import Limits, MaterialField, TextureMaterial
 
-__all__ = ["Rates", "Recipe", "mesh_scene", "optimizer_for", "topology_scene"]
+__all__ = [
+    "Rates",
+    "Recipe",
+    "mesh_scene",
+    "optimizer_for",
+    "restored_mesh_scene",
+    "restored_topology_scene",
+    "topology_scene",
+]
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,15 @@ def topology_scene(recipe: Recipe, resolution: int) -> TopologyScene:
     return TopologyScene(recipe.field(resolution), material, recipe.light())
 
 
+def restored_topology_scene(
+    recipe: Recipe, resolution: int, state: Mapping[str, Tensor]
+) -> TopologyScene:
+    """The scene of the topology stage that saved tensors hold."""
+    scene = topology_scene(recipe, resolution)
+    scene.load_state_dict(dict(state))
+    return scene
+
+
 def mesh_scene(
     recipe: Recipe,
     mesh: Mesh,
@@ -100,21 +118,24 @@ def mesh_scene(
     return MeshScene(recipe.backend, geometry, textures, light)
 
 
-def restored_mesh_scene(recipe: Recipe, state: Mapping[str, Tensor]) -> MeshScene:
-    """The scene of the mesh stage that saved tensors hold."""
+def restored_mesh_scene(
+    backend: Backend,
+    state: Mapping[str, Tensor],
+    limits: Limits,
+    normal_map: bool,
+    lock_positions: bool = True,
+    learn_light: bool = False,
+    solid_angles: Literal["exact", "nvdiffrec"] = "exact",
+) -> MeshScene:
+    """The scene of the mesh stage that saved tensors hold; they tell all the sizes."""
     part = {
         name.removeprefix("geometry."): value
         for name, value in state.items()
         if name.startswith("geometry.")
     }
-    light = recipe.light()
-    if recipe.lock_light:
-        light = EnvironmentLight(light.base.detach(), False, light.solid_angles)
-    textures = TextureMaterial(
-        state["material.texels"], recipe.limits, recipe.normal_map, recipe.backend
-    )
-    geometry = FixedMesh.from_state(part, recipe.lock_positions)
-    scene = MeshScene(recipe.backend, geometry, textures, light)
+    light = EnvironmentLight(state["light.base"], learn_light, solid_angles)
+    textures = TextureMaterial(state["material.texels"], limits, normal_map, backend)
+    scene = MeshScene(backend, FixedMesh.from_state(part, lock_positions), textures, light)
     scene.load_state_dict(dict(state))
     return scene
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isolux.backends import Backend
+from isolux.backends.normals import vertex_normals
 from isolux.backends.rasterize import (
     Raster,
     antialias,
@@ -20,7 +21,6 @@ from isolux.backends.rasterize import (
     screen_derivatives,
 )
 from isolux.geometry.cameras import Cameras, clip_from_world
-from isolux.geometry.mesh import vertex_normals
 
 __all__ = ["GBuffer", "Surface", "compose", "draw_surface"]
 
@@ -47,7 +47,7 @@ class Surface:
         """A surface without texture coordinates."""
         if opposite is None:
             opposite = edge_adjacency(backend, faces)
-        return Surface(vertices, faces, vertex_normals(vertices, faces), opposite)
+        return Surface(vertices, faces, vertex_normals(backend, vertices, faces), opposite)
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,7 @@ def draw_surface(
     attributes = torch.cat([surface.vertices, surface.normals], dim=-1)
     mixed = interpolate(backend, attributes, surface.faces, triangle, uv)
     position, normal = mixed[:, :3], mixed[:, 3:6]
-    to_camera = functional.normalize(
-        cameras.positions.index_select(0, view) - position, dim=-1
-    )
+    to_camera = functional.normalize(cameras.positions.index_select(0, view) - position, dim=-1)
     framed = {}
     if surface.uvs is not None and surface.uv_faces is not None:
         framed = _texture_frame(backend, surface, clip, raster, pixels, triangle, uv)

@@ -146,9 +146,7 @@ def latlong_directions(height: int, width: int) -> Float[Tensor, "h w 3"]:
     theta = (torch.arange(height, dtype=torch.float32) + 0.5) / height * torch.pi
     phi = ((torch.arange(width, dtype=torch.float32) + 0.5) / width * 2.0 - 1.0) * torch.pi
     theta, phi = torch.meshgrid(theta, phi, indexing="ij")
-    return torch.stack(
-        [theta.sin() * phi.sin(), theta.cos(), -theta.sin() * phi.cos()], dim=-1
-    )
+    return torch.stack([theta.sin() * phi.sin(), theta.cos(), -theta.sin() * phi.cos()], dim=-1)
 
 
 def latlong_from_cube(

@@ -68,9 +68,7 @@ def shade(
         normal = (normal[:, None, :] @ rotation).squeeze(1)
         mirrored = (mirrored[:, None, :] @ rotation).squeeze(1)
     diffuse = cubemap(backend, [light.diffuse], normal, None)
-    specular = cubemap(
-        backend, list(light.specular), mirrored, light.level(material.orm[:, 1])
-    )
+    specular = cubemap(backend, list(light.specular), mirrored, light.level(material.orm[:, 1]))
     return split_sum(
         backend,
         material.albedo,
@@ -93,7 +91,5 @@ def _perturbed(
     tangent = functional.normalize(tangent, dim=-1, eps=1e-20)
     bitangent = torch.linalg.cross(normal, tangent, dim=-1) * handedness
     x, y, z = perturbation.unbind(-1)
-    world = (
-        tangent * x[:, None] + bitangent * y[:, None] + normal * z.clamp(min=1e-3)[:, None]
-    )
+    world = tangent * x[:, None] + bitangent * y[:, None] + normal * z.clamp(min=1e-3)[:, None]
     return functional.normalize(world, dim=-1, eps=1e-20)

@@ -1,0 +1,243 @@
+"""A run from its first step to its last file, resumable at every checkpoint."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from isolux.confs.schema import RunConf
+from isolux.data.views import Batch
+from isolux.optimize.build import Problem
+from isolux.optimize.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+from isolux.optimize.clock import Clock
+from isolux.optimize.fit import fit
+from isolux.optimize.objective import mesh_terms, topology_terms
+from isolux.optimize.observers import Observer, StepInfo
+from isolux.optimize.plan import Phase, phases, seconds_of
+from isolux.optimize.randomness import generator_for, order_of
+from isolux.optimize.scene import MeshScene, TopologyScene
+from isolux.optimize.stages import (
+    mesh_scene,
+    optimizer_for,
+    restored_mesh_scene,
+    restored_topology_scene,
+    topology_scene,
+)
+
+__all__ = ["Watch", "optimise", "scene_state"]
+
+_log = logging.getLogger(__name__)
+AnyScene = TopologyScene | MeshScene
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in its plan a run stands; kept beside the tensors of a checkpoint."""
+
+    phase: int = 0
+    phase_elapsed: float = 0.0  # seconds spent in that phase
+    optimised: float = 0.0  # seconds spent in the loop so far
+    made: int = 0  # steps so far, all phases
+
+
+# Called for each phase with a function that takes a snapshot; gives that phase's observers.
+Watch = Callable[[Phase, AnyScene, Callable[[], Checkpoint]], Sequence[Observer]]
+
+
+def optimise(
+    conf: RunConf,
+    problem: Problem,
+    start: Checkpoint | None,
+    watch: Watch,
+    keep: Callable[[Checkpoint], None],
+    began: float,
+) -> tuple[MeshScene, dict[str, float]]:
+    """Go through the phases.
+
+    Args:
+        conf: the settings.
+        problem: what was built from them.
+        start: where an earlier run was left; none begins at the beginning.
+        watch: gives the observers of a phase.
+        keep: writes a checkpoint; called at the end of every phase.
+        began: `time.monotonic()` at which the command began, for a time budget.
+
+    Returns:
+        The final scene; steps made and seconds spent in the loop, over all sessions.
+    """
+    plan = phases(
+        conf.optimize.steps,
+        conf.geometry.resolution,
+        problem.scene.train.size,
+        conf.optimize.coarse_to_fine,
+        problem.base_mesh is not None,
+    )
+    left = Place(**start.extra) if start is not None else Place()
+    if not 0 <= left.phase < len(plan):
+        raise ValueError(f"the checkpoint is of phase {left.phase}, this run has {len(plan)}")
+    before = start.seconds if start is not None else 0.0
+    optimised, made = left.optimised, left.made
+
+    def seconds_so_far() -> float:
+        return before + time.monotonic() - began
+
+    scene: AnyScene | None = None
+    budget = conf.optimize.minutes * 60.0 if conf.optimize.minutes else None
+    for index in range(left.phase, len(plan)):
+        phase = plan[index]
+        here = start if start is not None and left.phase == index else None
+        scene = _restore(problem, phase, here) if here else _enter(problem, phase, scene)
+        optimizer = optimizer_for(scene, problem.rates[phase.stage])
+        if here is not None:
+            load_optimizer_tensors(optimizer, here.tensors)
+        seconds = seconds_of(plan, index, budget, seconds_so_far()) if budget else None
+        already = left.phase_elapsed if here else 0.0
+        clock = Clock(phase.steps, seconds + already if seconds is not None else None, already)
+        first, total_before, loop_before = here.step if here else 0, made, optimised
+        counter = _Counter(first)
+
+        def snapshot(
+            index: int = index,
+            phase: Phase = phase,
+            scene: AnyScene = scene,
+            optimizer: torch.optim.Optimizer = optimizer,
+            clock: Clock = clock,
+            counter: "_Counter" = counter,
+            first: int = first,
+            total_before: int = total_before,
+            loop_before: float = loop_before,
+            already: float = already,
+        ) -> Checkpoint:
+            tensors = {f"scene.{name}": value for name, value in scene.state_dict().items()}
+            place = Place(
+                phase=index,
+                phase_elapsed=clock.elapsed(),
+                optimised=loop_before + clock.elapsed() - already,
+                made=total_before + counter.step - first,
+            )
+            return Checkpoint(
+                stage=phase.stage,
+                step=counter.step,
+                seconds=seconds_so_far(),
+                tensors=tensors | optimizer_tensors(optimizer),
+                extra=asdict(place),
+            )
+
+        last = fit(
+            phase.name,
+            _objective(conf, problem, phase, index, scene),
+            problem.weights[phase.stage],
+            optimizer,
+            conf.optimize.decay,
+            clock,
+            first,
+            [counter, *watch(phase, scene, snapshot)],
+            _after_step(scene),
+            seconds_so_far,
+        )
+        made, optimised = total_before + last - first, loop_before + clock.elapsed() - already
+        keep(snapshot())
+    assert isinstance(scene, MeshScene), "the last phase is always the mesh stage"
+    return scene, {"steps": made, "optimize": optimised}
+
+
+class _Counter:
+    """Knows the last finished step, for snapshots."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, info: StepInfo) -> None:
+        self.step += 1
+
+
+def _enter(problem: Problem, phase: Phase, scene: AnyScene | None) -> AnyScene:
+    """The scene that a phase begins with, made from the one before."""
+    recipe = problem.recipe
+    if phase.stage == "topology":
+        if scene is None:
+            return topology_scene(recipe, phase.resolution)
+        assert isinstance(scene, TopologyScene)
+        return TopologyScene(
+            scene.geometry.refined(phase.resolution), scene.material, scene.light
+        )
+    if problem.base_mesh is not None:
+        return mesh_scene(recipe, problem.base_mesh, None, recipe.light())
+    assert isinstance(scene, TopologyScene)
+    return mesh_scene(recipe, scene.geometry.mesh(recipe.backend), scene.material, scene.light)
+
+
+def _restore(problem: Problem, phase: Phase, start: Checkpoint) -> AnyScene:
+    state = scene_state(start)
+    if phase.stage == "mesh":
+        recipe, light = problem.recipe, problem.recipe.light()
+        return restored_mesh_scene(
+            recipe.backend,
+            state,
+            recipe.limits,
+            recipe.normal_map,
+            recipe.lock_positions,
+            light.base.requires_grad and not recipe.lock_light,
+            light.solid_angles,
+        )
+    return restored_topology_scene(problem.recipe, phase.resolution, state)
+
+
+def scene_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The scene's part of a checkpoint, by the names that its module gives."""
+    return {
+        name.removeprefix("scene."): value
+        for name, value in checkpoint.tensors.items()
+        if name.startswith("scene.")
+    }
+
+
+def _objective(
+    conf: RunConf, problem: Problem, phase: Phase, index: int, scene: AnyScene
+) -> Callable[[int, float], dict[str, Tensor]]:
+    train, batch_size = problem.scene.train, conf.optimize.batch
+    compare = replace(problem.compare, wanted=frozenset(problem.weights[phase.stage]))
+
+    def objective(step: int, progress: float) -> dict[str, Tensor]:
+        chosen = order_of(conf.seed, index, step, batch_size, len(train))
+        batch = shrunk(train.batch(chosen), phase.shrink)
+        generator = generator_for(conf.seed, index, step)
+        if isinstance(scene, TopologyScene):
+            return topology_terms(
+                problem.backend, scene, batch, compare, problem.lens, generator
+            )
+        relative = conf.losses.laplacian_kind == "relative"
+        return mesh_terms(
+            problem.backend, scene, batch, compare, problem.lens, generator, relative
+        )
+
+    return objective
+
+
+def _after_step(scene: AnyScene) -> Callable[[], None]:
+    def after_step() -> None:
+        scene.light.clamp()
+        if isinstance(scene, MeshScene):
+            scene.material.clamp()
+
+    return after_step
+
+
+def shrunk(batch: Batch, factor: int) -> Batch:
+    """The batch with pictures smaller by a whole factor, averaged premultiplied."""
+    if factor == 1:
+        return batch
+    premultiplied = torch.cat([batch.rgb * batch.alpha, batch.alpha], dim=-1)
+    small = torch.nn.functional.avg_pool2d(premultiplied.permute(0, 3, 1, 2), factor)
+    small = small.permute(0, 2, 3, 1)
+    rgb, alpha = small[..., :3], small[..., 3:]
+    height, width = alpha.shape[1:3]
+    return Batch(
+        batch.cameras.resized(height, width),
+        torch.where(alpha > 0.0, rgb / alpha.clamp(min=1e-6), 0.0),
+        alpha,
+        batch.names,
+    )

@@ -1,0 +1,138 @@
+"""Configuration in, run out."""
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import isolux
+from isolux.confs.read import resolved
+from isolux.confs.schema import RunConf
+from isolux.optimize.build import Problem, build
+from isolux.optimize.checkpoint import Checkpoint, latest, save_checkpoint
+from isolux.optimize.drive import optimise
+from isolux.optimize.files import RunFolder
+from isolux.optimize.finish import finish, progress_picture, validate
+from isolux.optimize.lock import locked
+from isolux.optimize.log import cut_log
+from isolux.optimize.observers import (
+    CheckpointObserver,
+    Interrupt,
+    LogLines,
+    Observer,
+    PictureObserver,
+    Progress,
+    StepInfo,
+    ValidationObserver,
+    catch_interrupts,
+)
+from isolux.optimize.plan import Phase
+from isolux.optimize.run import Run, load
+from isolux.optimize.scene import MeshScene, TopologyScene
+
+__all__ = ["Run", "load", "train"]
+
+_log = logging.getLogger(__name__)
+
+
+def train(conf: RunConf, resume: bool = False) -> Run:
+    """Train a scene, write its run folder, and return the finished run.
+
+    Args:
+        conf: the settings; `out` must be set.
+        resume: go on from the last checkpoint of the folder.
+
+    Raises:
+        ValueError, OSError: what a person can mend, in one line.
+        FloatingPointError: a term that is not finite, by name and step.
+        KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
+    """
+    began = time.monotonic()
+    if conf.out is None:
+        raise ValueError("out is not set: name a run folder, out=...")
+    folder = RunFolder(conf.out)
+    folder.check(resume)
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder.path))
+        problem = build(conf)
+        folder.create(resolved(conf, _made_by(problem)), resume)
+        start = latest(folder.checkpoints) if resume else None
+        if start is not None:
+            cut_log(folder.log, start.seconds)
+        interrupt = stack.enter_context(catch_interrupts())
+        progress = stack.enter_context(Progress())
+
+        def keep(checkpoint: Checkpoint) -> None:
+            save_checkpoint(folder.checkpoints, checkpoint)
+
+        watch = _watcher(conf, problem, folder, progress, interrupt, keep)
+        scene, spent = optimise(conf, problem, start, watch, keep, began)
+        progress.close()
+        spent["total"] = (start.seconds if start else 0.0) + time.monotonic() - began
+        return finish(conf, problem, folder, scene, spent, began)
+
+
+def _watcher(
+    conf: RunConf,
+    problem: Problem,
+    folder: RunFolder,
+    progress: Progress,
+    interrupt: Interrupt,
+    keep: Callable[[Checkpoint], None],
+) -> Callable[..., Sequence[Observer]]:
+    """What watches each phase."""
+    observe = conf.observe
+
+    def watch(
+        phase: Phase, scene: TopologyScene | MeshScene, snapshot: Callable[[], Checkpoint]
+    ) -> Sequence[Observer]:
+        def stop(info: StepInfo) -> None:
+            if interrupt.requested:
+                keep(snapshot())
+                interrupt.raise_if_requested()
+
+        def picture(info: StepInfo) -> None:
+            name = f"progress_{phase.stage}_{info.done:06d}.png"
+            progress_picture(conf, problem, scene, folder.images / name)
+
+        return [
+            progress,
+            LogLines(folder.log, observe.log_every),
+            PictureObserver(observe.picture_every, picture),
+            ValidationObserver(
+                observe.validate_every, lambda _: validate(conf, problem, scene), folder.log
+            ),
+            CheckpointObserver(observe.checkpoint_every, lambda _: keep(snapshot()), False),
+            stop,
+        ]
+
+    return watch
+
+
+def _made_by(problem: Problem) -> dict[str, Any]:
+    """What ran the settings: for the record only."""
+    return {
+        "version": isolux.__version__,
+        "commit": _commit(),
+        "backend": problem.backend.name,
+        "torch": torch.__version__,
+        "python": sys.version.split()[0],
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file stands in; none outside of one."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists() or shutil.which("git") is None:
+        return None
+    answer = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or None
