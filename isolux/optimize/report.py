@@ -6,28 +6,23 @@ left out. All text is escaped, since names of scenes and files come from anywher
 """
 
 import base64
-import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from isolux.confs.schema import RunConf
 from isolux.optimize.curves import Point, chart
 from isolux.optimize.files import RunFolder, write_text
 from isolux.optimize.log import read_log
+from isolux.optimize.report_pictures import comparison_section, progress_section
 
 __all__ = ["report_html", "write_report"]
 
-_WIDEST = 2600  # pixels of a picture in the page
-_PLAIN_PNG = 150_000  # bytes up to which a picture stays a PNG
 _LARGEST_ASSET = 8_000_000  # bytes up to which the GLB is put into the page
-_MOST_ROWS = 12  # comparison rows
-_MOST_PROGRESS = 8
 _TERMS = 8  # curves in one chart
 
 
@@ -51,12 +46,13 @@ def report_html(folder: RunFolder) -> str:
         _head(title, conf, metrics, run),
         _tiles(metrics),
         _download(folder.mesh / "mesh.glb"),
-        _pictures(folder.images),
+        comparison_section(folder.images),
         _curves(log),
         _tables(metrics),
-        _progress(folder.images),
+        progress_section(folder.images),
         _settings(conf),
     ]
+    main = "\n".join(part for part in body if part)
     style = resources.files("isolux.optimize").joinpath("report.css").read_text("utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
@@ -64,7 +60,7 @@ def report_html(folder: RunFolder) -> str:
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src data:; style-src 'unsafe-inline'\">\n"
         f"<title>{escape(title)} - isolux</title>\n<style>\n{style}</style></head>\n"
-        f"<body><main>\n{'\n'.join(part for part in body if part)}\n</main></body></html>\n"
+        f"<body><main>\n{main}\n</main></body></html>\n"
     )
 
 
@@ -130,7 +126,9 @@ def _tile(name: str, value: str, unit: str, note: str) -> str:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _worse(first: object, second: object) -> float | None:
@@ -182,67 +180,6 @@ def _download(path: Path) -> str:
         f'<a class="button" download="mesh.glb" href="data:model/gltf-binary;base64,{data}">'
         f"Download mesh.glb ({size:.1f} MB)</a>"
     )
-
-
-def _pictures(folder: Path) -> str:
-    paths = [path for path in _png_files(folder) if not _is_progress(path)]
-    figures = [_figure(path, "") for path in paths[:_MOST_ROWS]]
-    if not any(figures):
-        return ""
-    hint = '<p class="hint">A click shows a picture in its own size, another one fits it.</p>'
-    return f"<section><h2>Pictures</h2>{hint}{''.join(figures)}</section>"
-
-
-def _progress(folder: Path) -> str:
-    """Evenly chosen ones, the first and the last among them."""
-    paths = sorted(
-        (path for path in _png_files(folder) if _is_progress(path)),
-        key=lambda path: path.stat().st_mtime_ns,
-    )
-    count = min(len(paths), _MOST_PROGRESS)
-    chosen = [paths[i * (len(paths) - 1) // max(count - 1, 1)] for i in range(count)]
-    figures = [_figure(path, path.stem.replace("_", " ")) for path in chosen]
-    if not any(figures):
-        return ""
-    strip = "".join(figures)
-    return f'<section><h2>On the way</h2><div class="strip">{strip}</div></section>'
-
-
-def _png_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[!.]*.png"))
-
-
-def _is_progress(path: Path) -> bool:
-    return path.name.startswith("progress")
-
-
-def _figure(path: Path, caption: str) -> str:
-    """A picture as data; nothing if it cannot be read."""
-    try:
-        data, kind = _embedded(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return ""
-    text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    return (
-        f'<figure><label><input type="checkbox"><img src="{source}" '
-        f'alt="{escape(path.stem)}"></label>{text}</figure>'
-    )
-
-
-def _embedded(path: Path) -> tuple[bytes, str]:
-    data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()
-        if image.format == "PNG" and len(data) <= _PLAIN_PNG and image.width <= _WIDEST:
-            return data, "png"
-        picture = image.convert("RGB")
-    if picture.width > _WIDEST:
-        height = max(1, round(picture.height * _WIDEST / picture.width))
-        picture = picture.resize((_WIDEST, height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=88, subsampling=0)
-    return buffer.getvalue(), "jpeg"
 
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> str:
@@ -323,7 +260,7 @@ def _tables(metrics: Mapping[str, Any]) -> str:
 
 def _table(values: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<tr><th>{escape(str(name).replace('_', ' '))}</th><td>{escape(_text(value))}</td></tr>"
+        f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(_text(value))}</td></tr>"
         for name, value in values.items()
     )
     return f"<table>{rows}</table>"
