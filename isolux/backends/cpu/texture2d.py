@@ -1,0 +1,258 @@
+"""Lookups in mip-mapped textures. Letters as in `isolux.backends.sample`.
+
+Levels are visited one after the other, each adding its share of every point: a point has shares
+in two levels at most, and nothing needs all levels in one array. A texel's gradient is added
+up by the one task that owns its band of rows.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isolux.backends.cpu.jit import SHADING_MATH, kernel
+from isolux.backends.cpu.pool import chunks, parallel_for
+
+__all__ = ["backward", "forward"]
+
+_CHUNK = 32768  # points of a task
+_BAND = 65536  # texels, about, of a task that owns gradients
+
+
+def forward(
+    levels: Sequence[Tensor], uv: Tensor, uv_da: Tensor | None, boundary: str
+) -> Tensor:
+    """Values [p, c]."""
+    out = uv.new_zeros(len(uv), levels[0].shape[-1])
+    place, at, flat = (
+        uv.numpy().reshape(-1),
+        _level_of(levels, uv, uv_da),
+        out.numpy().reshape(-1),
+    )
+
+    def run(start: int, stop: int) -> None:
+        for k, shape in _shapes(levels, at):
+            texels = levels[k].numpy().reshape(-1)
+            _forward(texels, *shape, place, at, k, boundary == "wrap", flat, start, stop)
+
+    parallel_for(run, chunks(len(uv), _CHUNK))
+    return out
+
+
+def backward(
+    levels: Sequence[Tensor],
+    uv: Tensor,
+    uv_da: Tensor | None,
+    boundary: str,
+    grad: Tensor,
+    need_levels: bool,
+    need_uv: bool,
+) -> tuple[list[Tensor] | None, Tensor | None]:
+    """Gradients to the levels and to uv, None where not needed."""
+    place, at = uv.numpy().reshape(-1), _level_of(levels, uv, uv_da)
+    above, wrap = grad.numpy().reshape(-1), boundary == "wrap"
+    to_levels = to_uv = None
+    if need_levels:
+        to_levels = [torch.zeros_like(level) for level in levels]
+        parallel_for(
+            _scatter,
+            [
+                (o.numpy().reshape(-1), *shape, place, at, k, wrap, above, first, last)
+                for k, shape in _shapes(levels, at)
+                for o in (to_levels[k],)
+                for first, last in chunks(shape[0], max(_BAND // shape[1], 1))
+            ],
+        )
+    if need_uv:
+        to_uv = torch.zeros_like(uv)
+        flat = to_uv.numpy().reshape(-1)
+
+        def run(start: int, stop: int) -> None:
+            for k, shape in _shapes(levels, at):
+                texels = levels[k].numpy().reshape(-1)
+                _to_uv(texels, *shape, place, at, k, wrap, above, flat, start, stop)
+
+        parallel_for(run, chunks(len(uv), _CHUNK))
+    return to_levels, to_uv
+
+
+def _shapes(levels: Sequence[Tensor], at: Any) -> list[tuple[int, tuple[int, int, int]]]:
+    """Levels in use, with (rows, columns, channels)."""
+    count = len(levels) if at.size else 1
+    return [
+        (k, (int(h), int(w), int(c))) for k in range(count) for h, w, c in (levels[k].shape,)
+    ]
+
+
+def _level_of(levels: Sequence[Tensor], uv: Tensor, uv_da: Tensor | None) -> Any:
+    """The level of each point; empty if all look at the first one."""
+    if uv_da is None:
+        return uv.new_empty(0).numpy()
+    height, width, _ = levels[0].shape
+    level = uv.new_empty(len(uv)).numpy()
+    real = level.dtype.type
+    size = real(width), real(height), real(len(levels) - 1)
+    tasks = [
+        (uv_da.numpy().reshape(-1), *size, level, a, b) for a, b in chunks(len(uv), _CHUNK)
+    ]
+    parallel_for(_footprint, tasks)
+    return level
+
+
+@kernel
+def _footprint(
+    uv_da: Any, width: Any, height: Any, top: Any, level: Any, start: int, stop: int
+) -> None:
+    """log2 of the longer axis of a pixel's ellipse in texels, in [0, top]."""
+    half, zero = type(top)(0.5), type(top)(0)
+    for p in range(start, stop):
+        sx, sy = uv_da[4 * p] * width, uv_da[4 * p + 1] * width
+        tx, ty = uv_da[4 * p + 2] * height, uv_da[4 * p + 3] * height
+        a, b, c = sx * sx + tx * tx, sy * sy + ty * ty, sx * sy + tx * ty
+        spread = half * (a - b)
+        square = half * (a + b) + np.sqrt(spread * spread + c * c)
+        # Written so that a footprint of zero, or not a number, lands on level 0.
+        level[p] = min(half * np.log2(square), top) if square > 1 else zero
+
+
+@kernel
+def _share(level: Any, p: int, k: int, one: Any) -> Any:
+    """How much of level k a point sees."""
+    if level.size == 0:
+        return one
+    return max(one - abs(level[p] - type(one)(k)), one - one)
+
+
+@kernel
+def _axis(u: Any, count: int, wrap: bool) -> Any:
+    """The two texels of one axis, the place between them, and whether u moves it (1 or 0)."""
+    one, half = type(u)(1), type(u)(0.5)
+    finite = abs(u) < np.inf
+    moves = one if finite else one - one
+    u = u if finite else one - one
+    if wrap:
+        x = (u - np.floor(u)) * type(u)(count) - half
+        low = int(np.floor(x))
+        inside = x - type(u)(low)
+        low = low + count if low < 0 else low
+        high = low + 1
+        return low, (0 if high >= count else high), inside, moves
+    x = u * type(u)(count) - half
+    last = type(u)(count - 1)
+    if x < 0 or x > last:
+        moves = one - one
+    x = min(max(x, one - one), last)
+    low = min(int(x), max(count - 2, 0))
+    return low, min(low + 1, count - 1), x - type(u)(low), moves
+
+
+@kernel(fastmath=SHADING_MATH)
+def _forward(
+    texels: Any,
+    height: int,
+    width: int,
+    channels: int,
+    uv: Any,
+    level: Any,
+    k: int,
+    wrap: bool,
+    out: Any,
+    start: int,
+    stop: int,
+) -> None:
+    one = uv.dtype.type(1)
+    for p in range(start, stop):
+        share = _share(level, p, k, one)
+        if share <= 0:
+            continue
+        left, right, x, _ = _axis(uv[2 * p], width, wrap)
+        top, bottom, y, _ = _axis(uv[2 * p + 1], height, wrap)
+        w00, w10 = (one - x) * (one - y) * share, x * (one - y) * share
+        w01, w11 = (one - x) * y * share, x * y * share
+        a = np.uint64((top * width + left) * channels)
+        b = np.uint64((top * width + right) * channels)
+        c = np.uint64((bottom * width + left) * channels)
+        d = np.uint64((bottom * width + right) * channels)
+        o = np.uint64(p * channels)
+        for channel in range(channels):
+            i = np.uint64(channel)
+            upper = w00 * texels[a + i] + w10 * texels[b + i]
+            out[o + i] += upper + (w01 * texels[c + i] + w11 * texels[d + i])
+
+
+@kernel(fastmath=SHADING_MATH)
+def _scatter(
+    out: Any,
+    height: int,
+    width: int,
+    channels: int,
+    uv: Any,
+    level: Any,
+    k: int,
+    wrap: bool,
+    above: Any,
+    first: int,
+    last: int,
+) -> None:
+    """Add gradients to the rows in [first, last)."""
+    one = uv.dtype.type(1)
+    for p in range(uv.size // 2):
+        share = _share(level, p, k, one)
+        if share <= 0:
+            continue
+        top, bottom, y, _ = _axis(uv[2 * p + 1], height, wrap)
+        upper, lower = first <= top < last, first <= bottom < last
+        if not (upper or lower):
+            continue
+        left, right, x, _ = _axis(uv[2 * p], width, wrap)
+        for side in range(2):
+            if not (lower if side else upper):
+                continue
+            weight = share * (y if side else one - y)
+            row = (bottom if side else top) * width
+            a = np.uint64((row + left) * channels)
+            b = np.uint64((row + right) * channels)
+            for channel in range(channels):
+                i = np.uint64(channel)
+                g = weight * above[p * channels + channel]
+                out[a + i] += (one - x) * g
+                out[b + i] += x * g
+
+
+@kernel(fastmath=SHADING_MATH)
+def _to_uv(
+    texels: Any,
+    height: int,
+    width: int,
+    channels: int,
+    uv: Any,
+    level: Any,
+    k: int,
+    wrap: bool,
+    above: Any,
+    out: Any,
+    start: int,
+    stop: int,
+) -> None:
+    one = uv.dtype.type(1)
+    for p in range(start, stop):
+        share = _share(level, p, k, one)
+        if share <= 0:
+            continue
+        left, right, x, move_u = _axis(uv[2 * p], width, wrap)
+        top, bottom, y, move_v = _axis(uv[2 * p + 1], height, wrap)
+        a = np.uint64((top * width + left) * channels)
+        b = np.uint64((top * width + right) * channels)
+        c = np.uint64((bottom * width + left) * channels)
+        d = np.uint64((bottom * width + right) * channels)
+        du, dv = one - one, one - one
+        for channel in range(channels):
+            i = np.uint64(channel)
+            g = above[p * channels + channel]
+            t00, t10, t01, t11 = texels[a + i], texels[b + i], texels[c + i], texels[d + i]
+            du += g * ((one - y) * (t10 - t00) + y * (t11 - t01))
+            dv += g * ((one - x) * (t01 - t00) + x * (t11 - t10))
+        out[2 * p] += du * share * move_u * type(one)(width)
+        out[2 * p + 1] += dv * share * move_v * type(one)(height)
