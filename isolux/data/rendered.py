@@ -1,0 +1,251 @@
+"""Views of a known mesh under a known light, drawn when they are asked for.
+
+The cameras are nvdiffrec's (Munkberg et al. 2022, the released data set of a reference mesh):
+a fixed distance, a random turn and a small random shift to train on, an orbit to validate.
+Letters: v views, h, w pixels.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isolux.backends import Backend
+from isolux.backends.rasterize import edge_adjacency
+from isolux.backends.sample import mip_chain, texture2d
+from isolux.data.assets.textures import MeshAsset, TextureSet, constant_textures
+from isolux.data.views import Batch, Views
+from isolux.geometry.cameras import Cameras
+from isolux.geometry.fixed_mesh import chart_tangents
+from isolux.geometry.mesh import Mesh, vertex_normals
+from isolux.render.draw import Lens, draw
+from isolux.render.gbuffer import GBuffer, Surface
+from isolux.render.light import EnvironmentLight, cube_from_latlong
+from isolux.render.material import MaterialSample
+
+__all__ = ["RenderedViews", "orbit_cameras", "random_cameras"]
+
+_KEPT_BYTES = 256 << 20  # of pictures, so that views which come again are drawn once
+_LIGHT_SIZE = 128  # texels: edge of the cube map's faces
+
+
+class RenderedViews(Views):
+    """Views of a mesh from random cameras; view i is the same whenever it is asked for.
+
+    Args:
+        asset: the mesh; without a material it is grey.
+        probe: the light, lat-long, linear radiance.
+        backend: draws.
+        size: height and width in pixels.
+        count: how many different views there are.
+        distance: from the cameras to the middle, scene units. The middle is the origin when
+            the mesh's box holds it, else the middle of that box.
+        fov_degrees: vertical field of view.
+        jitter: shift along each axis, uniform both ways, scene units.
+        seed: of turns and shifts; views of another seed are other views.
+        near, far: clip planes, scene units.
+        cameras: these ones in place of random ones.
+        label: how names begin.
+
+    Raises:
+        ValueError: a mesh without faces.
+    """
+
+    def __init__(
+        self,
+        asset: MeshAsset,
+        probe: Float[Tensor, "h w 3"],
+        backend: Backend,
+        size: tuple[int, int],
+        count: int = 64,
+        distance: float = 3.0,
+        fov_degrees: float = 45.0,
+        jitter: float = 0.25,
+        seed: int = 0,
+        near: float = 0.1,
+        far: float = 1000.0,
+        cameras: Cameras | None = None,
+        label: str = "view",
+    ) -> None:
+        if not len(asset.mesh.faces):
+            raise ValueError(f"{asset.name}: the reference mesh has no faces, nothing to draw")
+        if cameras is None:
+            pose = random_cameras(count, distance, jitter, seed)
+            cameras = _cameras(pose, _middle(asset.mesh), size, fov_degrees)
+        self._cameras, self._backend, self._lens = cameras, backend, Lens(near, far)
+        self._names = tuple(f"{label}_{i:05d}" for i in range(len(cameras)))
+        material = asset.material or constant_textures()
+        self._surface = _surface(backend, asset.mesh, material)
+        self._material = _Textures(backend, material, asset.mesh.uvs is not None)
+        size_ = min(_LIGHT_SIZE, max(16, 1 << ((probe.shape[0] // 2).bit_length() - 1)))
+        light = EnvironmentLight(cube_from_latlong(probe, size_), learn=False)
+        with torch.no_grad():
+            self._light = light.maps(backend)
+        self._kept: dict[int, Float[Tensor, "h w 4"]] = {}
+
+    @classmethod
+    def orbit(
+        cls,
+        asset: MeshAsset,
+        probe: Float[Tensor, "h w 3"],
+        backend: Backend,
+        size: tuple[int, int],
+        count: int = 50,
+        distance: float = 3.0,
+        fov_degrees: float = 45.0,
+        near: float = 0.1,
+        far: float = 1000.0,
+    ) -> "RenderedViews":
+        """Views to hold out: once around, from slightly above. Arguments as of the class."""
+        pose = orbit_cameras(count, distance)
+        cameras = _cameras(pose, _middle(asset.mesh), size, fov_degrees)
+        return cls(
+            asset, probe, backend, size, near=near, far=far, cameras=cameras, label="orbit"
+        )
+
+    @property
+    def cameras(self) -> Cameras:
+        """All cameras."""
+        return self._cameras
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return self._names
+
+    @torch.no_grad()
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The views at `indices`; those not drawn before are drawn now."""
+        height, width = self.size
+        drawn: dict[int, Tensor] = {}
+        missing = [i for i in dict.fromkeys(indices) if i not in self._kept]
+        if missing:
+            cameras = self._cameras[missing]
+            picture = draw(
+                self._backend, self._surface, self._material, self._light, cameras, self._lens
+            )
+            alpha = picture.alpha
+            # Drawn over black, so divided by coverage it is straight.
+            rgb = torch.where(alpha > 0, picture.rgb / alpha.clamp_min(1e-6), 0.0)
+            rgba = torch.cat([rgb.clamp_min(0.0), alpha.clamp(0.0, 1.0)], dim=-1)
+            drawn = dict(zip(missing, rgba, strict=True))
+            room = _KEPT_BYTES // (16 * height * width) - len(self._kept)
+            self._kept.update((i, drawn[i].clone()) for i in missing[: max(room, 0)])
+        picked = [drawn[i] if i in drawn else self._kept[i] for i in indices]
+        rgba = torch.stack(picked) if picked else torch.zeros(0, height, width, 4)
+        return Batch(
+            self._cameras[list(indices)],
+            rgba[..., :3].contiguous(),
+            rgba[..., 3:].contiguous(),
+            tuple(self._names[i] for i in indices),
+        )
+
+
+def random_cameras(
+    count: int, distance: float, jitter: float, seed: int
+) -> Float[Tensor, "v 4 4"]:
+    """`world_from_camera` of cameras that see the origin `distance` ahead, turned at random.
+
+    The first ones do not depend on how many are asked for.
+    """
+    generator = np.random.default_rng([seed, 0x150])
+    rows, shift = np.empty((count, 3, 3)), np.empty((count, 3))
+    for i in range(count):  # in turn, so that the numbers of view i do not depend on `count`
+        rows[i] = generator.standard_normal((3, 3))
+        shift[i] = generator.uniform(-jitter, jitter, 3)
+    rows[:, 1] = np.cross(rows[:, 0], rows[:, 2])
+    rows[:, 2] = np.cross(rows[:, 0], rows[:, 1])
+    turn = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return _from_opengl(turn, shift - np.array([0.0, 0.0, distance]))
+
+
+def orbit_cameras(count: int, distance: float, tilt: float = 0.4) -> Float[Tensor, "v 4 4"]:
+    """`world_from_camera` around the y axis, `tilt` radians above the horizon."""
+    angle = 2.0 * math.pi * np.arange(count) / max(count, 1)
+    c, s, zero, one = np.cos(angle), np.sin(angle), np.zeros(count), np.ones(count)
+    around = np.stack([c, zero, s, zero, one, zero, -s, zero, c], axis=-1).reshape(-1, 3, 3)
+    ct, st = math.cos(tilt), math.sin(tilt)
+    down = np.array([[1.0, 0.0, 0.0], [0.0, ct, -st], [0.0, st, ct]])
+    return _from_opengl(down @ around, np.tile([0.0, 0.0, -distance], (count, 1)))
+
+
+def _from_opengl(
+    turn: Float[np.ndarray, "v 3 3"], shift: Float[np.ndarray, "v 3"]
+) -> Float[Tensor, "v 4 4"]:
+    """From `x_camera = turn x + shift` with OpenGL's axes (y up, looking to -z) to ours."""
+    pose = np.tile(np.eye(4), (len(turn), 1, 1))
+    back = turn.transpose(0, 2, 1)
+    pose[:, :3, :3] = back * np.array([1.0, -1.0, -1.0])
+    pose[:, :3, 3] = -(back @ shift[..., None])[..., 0]
+    return torch.from_numpy(pose.astype(np.float32))
+
+
+def _middle(mesh: Mesh) -> Float[Tensor, " 3"]:
+    used = mesh.vertices[mesh.faces.reshape(-1).long()]
+    low, high = used.amin(dim=0), used.amax(dim=0)
+    holds_origin = bool(((low <= 0) & (high >= 0)).all())
+    return torch.zeros(3) if holds_origin else (0.5 * (low + high)).float()
+
+
+def _cameras(
+    pose: Float[Tensor, "v 4 4"],
+    middle: Float[Tensor, " 3"],
+    size: tuple[int, int],
+    fov_degrees: float,
+) -> Cameras:
+    height, width = size
+    pose[:, :3, 3] += middle
+    focal = 0.5 * height / math.tan(math.radians(0.5 * fov_degrees))
+    centre = torch.tensor([0.5 * width, 0.5 * height])
+    return Cameras(
+        pose, torch.full((len(pose), 2), focal), centre.repeat(len(pose), 1), height, width
+    )
+
+
+def _surface(backend: Backend, mesh: Mesh, material: TextureSet) -> Surface:
+    vertices, faces = mesh.vertices.float(), mesh.faces
+    tangents = None
+    normals = vertex_normals(vertices, faces)
+    if mesh.uvs is not None and mesh.uv_faces is not None and material.normal is not None:
+        tangents = chart_tangents(vertices, faces, mesh.uvs, mesh.uv_faces)
+    return Surface(
+        vertices,
+        faces,
+        normals,
+        edge_adjacency(backend, faces),
+        mesh.uvs,
+        mesh.uv_faces,
+        tangents,
+    )
+
+
+class _Textures:
+    """A texture set that is looked up and never trained."""
+
+    def __init__(self, backend: Backend, textures: TextureSet, has_uvs: bool) -> None:
+        self._backend, self._has_uvs = backend, has_uvs
+        self._albedo = mip_chain(textures.albedo)
+        self._orm = mip_chain(textures.orm)
+        self._normal = None if textures.normal is None else mip_chain(textures.normal)
+
+    def at(self, gbuffer: GBuffer) -> MaterialSample:
+        """The material at the pixels of a G-buffer; without texture coordinates its mean."""
+        if not self._has_uvs or gbuffer.texcoord is None:
+            count = len(gbuffer.pixels)
+            albedo, orm = (
+                m[-1].reshape(1, 3).expand(count, 3) for m in (self._albedo, self._orm)
+            )
+            return MaterialSample(albedo.contiguous(), orm.contiguous())
+        uv, uv_da = gbuffer.texcoord, gbuffer.texcoord_da
+        albedo, orm = (
+            texture2d(self._backend, levels, uv, uv_da, "wrap")
+            for levels in (self._albedo, self._orm)
+        )
+        if self._normal is None:
+            return MaterialSample(albedo, orm)
+        return MaterialSample(
+            albedo, orm, texture2d(self._backend, self._normal, uv, uv_da, "wrap")
+        )
