@@ -15,7 +15,7 @@ _Scale = Callable[[float], float]
 COLOURS = 8  # classes curve-0 ... that the style sheet has
 
 _WIDTH, _HEIGHT = 560, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 12, 30
 _POINTS = 400  # a curve has at most, which is more than its pixels show
 
 
@@ -39,7 +39,7 @@ def chart(
     if not usable:
         return ""
     xs = [x for points in usable.values() for x, _ in points]
-    x_low, x_high = min(xs), max(xs)
+    x_low, x_high = min(xs + [x for x, _ in marks]), max(xs)
     ys = [y for points in usable.values() for y in _values(points)]
     y_low, y_high, y_ticks = _log_axis(ys) if logarithmic else _axis(min(ys), max(ys))
 
@@ -49,7 +49,8 @@ def chart(
 
     def y_at(y: float) -> float:
         if logarithmic:
-            share = math.log(y / y_low) / math.log(y_high / y_low)
+            low, high = math.log(y_low), math.log(y_high)
+            share = max((math.log(y) - low) / (high - low), 0.0)
         else:
             share = (y - y_low) / (y_high - y_low)
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
@@ -91,9 +92,9 @@ def _axis(low: float, high: float) -> tuple[float, float, list[float]]:
 
 
 def _log_axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """Whole decades around the values; at most nine of them, and five ticks."""
-    first = math.floor(math.log10(min(values)))
-    last = max(math.ceil(math.log10(max(values))), first + 1)
+    """Whole decades around the values, at most eight: what is lower lies on the axis."""
+    last = math.ceil(math.log10(max(values)))
+    first = min(max(math.floor(math.log10(min(values))), last - 8, -300), last - 1)
     every = -(-(last - first) // 5)
     ticks = [10.0**i for i in range(first, last + 1, every)]
     return 10.0**first, 10.0**last, ticks
