@@ -27,6 +27,7 @@ class TetLattice:
     tets: Int[Tensor, "t 4"]  # positively oriented: det(b - a, c - a, d - a) > 0
     edges: Int[Tensor, "e 2"]  # unique, each with its lower vertex first, in rising order
     tet_edges: Int[Tensor, "t 6"]  # rows of `edges`: corners 01, 02, 03, 12, 13, 23
+    cells: int  # along an axis: their corners, then their centres, are the vertices
     spacing: float  # the shortest edge
 
 

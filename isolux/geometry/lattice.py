@@ -50,6 +50,7 @@ def tet_lattice(resolution: int) -> TetLattice:
         torch.from_numpy(tets),
         torch.from_numpy(edges),
         torch.from_numpy(tet_edges),
+        cells=m,
         spacing=float(np.sqrt(0.75)) / m,
     )
 
