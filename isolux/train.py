@@ -1,6 +1,5 @@
 """Configuration in, run out."""
 
-import logging
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,8 @@ from isolux.optimize.build import Problem, build
 from isolux.optimize.checkpoint import Checkpoint, latest, save_checkpoint
 from isolux.optimize.drive import optimise
 from isolux.optimize.files import RunFolder
-from isolux.optimize.finish import finish, progress_picture, validate
+from isolux.optimize.comparison import comparison_row
+from isolux.optimize.finish import finish
 from isolux.optimize.lock import locked
 from isolux.optimize.log import cut_log
 from isolux.optimize.observers import (
@@ -35,11 +35,13 @@ from isolux.optimize.observers import (
 )
 from isolux.optimize.plan import Phase
 from isolux.optimize.run import Run, load
+from isolux.optimize.results import compared, spread, view_metrics
 from isolux.optimize.scene import MeshScene, TopologyScene
+from isolux.render.picture import write_png
 
 __all__ = ["Run", "load", "train"]
 
-_log = logging.getLogger(__name__)
+_VALIDATED = 4  # views, of a validation on the way
 
 
 def train(conf: RunConf, resume: bool = False) -> Run:
@@ -72,11 +74,14 @@ def train(conf: RunConf, resume: bool = False) -> Run:
         def keep(checkpoint: Checkpoint) -> None:
             save_checkpoint(folder.checkpoints, checkpoint)
 
+        def seconds() -> float:
+            return (start.seconds if start else 0.0) + time.monotonic() - began
+
         watch = _watcher(conf, problem, folder, progress, interrupt, keep)
-        scene, spent = optimise(conf, problem, start, watch, keep, began)
+        scene, spent = optimise(conf, problem, start, watch, keep, seconds)
         progress.close()
-        spent["total"] = (start.seconds if start else 0.0) + time.monotonic() - began
-        return finish(conf, problem, folder, scene, spent, began)
+        run = Run(folder.path, conf, problem.backend, scene, {})
+        return finish(run, problem.scene, spent, seconds)
 
 
 def _watcher(
@@ -88,7 +93,7 @@ def _watcher(
     keep: Callable[[Checkpoint], None],
 ) -> Callable[..., Sequence[Observer]]:
     """What watches each phase."""
-    observe = conf.observe
+    observe, test, background = conf.observe, problem.scene.test, conf.data.background
 
     def watch(
         phase: Phase, scene: TopologyScene | MeshScene, snapshot: Callable[[], Checkpoint]
@@ -100,15 +105,20 @@ def _watcher(
 
         def picture(info: StepInfo) -> None:
             name = f"progress_{phase.stage}_{info.done:06d}.png"
-            progress_picture(conf, problem, scene, folder.images / name)
+            view = compared(
+                problem.backend, scene, test, len(test) // 3, problem.lens, background
+            )
+            write_png(folder.images / name, comparison_row(view))
+
+        def validate(info: StepInfo) -> dict[str, float]:
+            chosen = spread(len(test), _VALIDATED)
+            return view_metrics(problem.backend, scene, test, chosen, problem.lens, background)
 
         return [
             progress,
             LogLines(folder.log, observe.log_every),
             PictureObserver(observe.picture_every, picture),
-            ValidationObserver(
-                observe.validate_every, lambda _: validate(conf, problem, scene), folder.log
-            ),
+            ValidationObserver(observe.validate_every, validate, folder.log),
             CheckpointObserver(observe.checkpoint_every, lambda _: keep(snapshot()), False),
             stop,
         ]

@@ -15,10 +15,12 @@ from isolux.backends import Backend
 from isolux.backends.cpu import pool
 from isolux.backends.encode import HashGridSpec
 from isolux.confs.schema import GeometryConf, LossConf, RunConf
-from isolux.data.assets.exr import load_probe
+from isolux.data.assets.hdr import load_probe
+from isolux.data.detect import read_asset
 from isolux.optimize.open import Scene, open_scene
 from isolux.data.views import Views
 from isolux.geometry.fields import Field, SphereField
+from isolux.geometry.mesh_field import MeshField
 from isolux.geometry.hull import fit_box, visual_hull
 from isolux.geometry.mesh import Mesh
 from isolux.geometry.sdf_grid import SdfGrid
@@ -224,3 +226,13 @@ def _shared_weights(losses: LossConf, learn_light: bool) -> dict[str, Ramp]:
 
 def _without_zeros(weights: dict[str, Ramp]) -> dict[str, Ramp]:
     return {n: r for n, r in weights.items() if r.start or r.end or n in ("image", "mask")}
+
+
+def _base_mesh(path: Path | None) -> Mesh | None:
+    return None if path is None else read_asset(path).mesh
+
+
+def _field_of(path: Path) -> Field:
+    """The signed distance of a mesh file, as a start."""
+    mesh = read_asset(path).mesh
+    return MeshField(mesh.vertices, mesh.faces)

@@ -1,7 +1,5 @@
 """A run from its first step to its last file, resumable at every checkpoint."""
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -29,7 +27,6 @@ from isolux.optimize.stages import (
 
 __all__ = ["Watch", "optimise", "scene_state"]
 
-_log = logging.getLogger(__name__)
 AnyScene = TopologyScene | MeshScene
 
 
@@ -53,7 +50,7 @@ def optimise(
     start: Checkpoint | None,
     watch: Watch,
     keep: Callable[[Checkpoint], None],
-    began: float,
+    seconds: Callable[[], float],
 ) -> tuple[MeshScene, dict[str, float]]:
     """Go through the phases.
 
@@ -63,7 +60,7 @@ def optimise(
         start: where an earlier run was left; none begins at the beginning.
         watch: gives the observers of a phase.
         keep: writes a checkpoint; called at the end of every phase.
-        began: `time.monotonic()` at which the command began, for a time budget.
+        seconds: that the command has taken so far, over all sessions; for a time budget.
 
     Returns:
         The final scene; steps made and seconds spent in the loop, over all sessions.
@@ -78,11 +75,7 @@ def optimise(
     left = Place(**start.extra) if start is not None else Place()
     if not 0 <= left.phase < len(plan):
         raise ValueError(f"the checkpoint is of phase {left.phase}, this run has {len(plan)}")
-    before = start.seconds if start is not None else 0.0
     optimised, made = left.optimised, left.made
-
-    def seconds_so_far() -> float:
-        return before + time.monotonic() - began
 
     scene: AnyScene | None = None
     budget = conf.optimize.minutes * 60.0 if conf.optimize.minutes else None
@@ -93,9 +86,9 @@ def optimise(
         optimizer = optimizer_for(scene, problem.rates[phase.stage])
         if here is not None:
             load_optimizer_tensors(optimizer, here.tensors)
-        seconds = seconds_of(plan, index, budget, seconds_so_far()) if budget else None
+        share = seconds_of(plan, index, budget, seconds()) if budget else None
         already = left.phase_elapsed if here else 0.0
-        clock = Clock(phase.steps, seconds + already if seconds is not None else None, already)
+        clock = Clock(phase.steps, share + already if share is not None else None, already)
         first, total_before, loop_before = here.step if here else 0, made, optimised
         counter = _Counter(first)
 
@@ -121,7 +114,7 @@ def optimise(
             return Checkpoint(
                 stage=phase.stage,
                 step=counter.step,
-                seconds=seconds_so_far(),
+                seconds=seconds(),
                 tensors=tensors | optimizer_tensors(optimizer),
                 extra=asdict(place),
             )
@@ -136,7 +129,7 @@ def optimise(
             first,
             [counter, *watch(phase, scene, snapshot)],
             _after_step(scene),
-            seconds_so_far,
+            seconds,
         )
         made, optimised = total_before + last - first, loop_before + clock.elapsed() - already
         keep(snapshot())
@@ -167,7 +160,9 @@ def _enter(problem: Problem, phase: Phase, scene: AnyScene | None) -> AnyScene:
     if problem.base_mesh is not None:
         return mesh_scene(recipe, problem.base_mesh, None, recipe.light())
     assert isinstance(scene, TopologyScene)
-    return mesh_scene(recipe, scene.geometry.mesh(recipe.backend), scene.material, scene.light)
+    return mesh_scene(
+        recipe, scene.geometry.extract_mesh(recipe.backend), scene.material, scene.light
+    )
 
 
 def _restore(problem: Problem, phase: Phase, start: Checkpoint) -> AnyScene:

@@ -14,32 +14,33 @@ from torch import Tensor
 import isolux
 from isolux.backends import Backend
 from isolux.confs.schema import RunConf
-from isolux.data.assets.gltf import write_glb
+from isolux.data.assets.gltf_write import write_glb
 from isolux.data.assets.hdr import write_hdr
-from isolux.data.assets.obj import write_obj
+from isolux.data.assets.obj_write import write_obj
 from isolux.data.assets.ply import write_ply
 from isolux.data.assets.textures import MeshAsset, TextureSet
 from isolux.geometry.distance import surface_metrics
 from isolux.geometry.statistics import mesh_statistics
-from isolux.optimize.comparison import comparison
+from isolux.optimize.comparison import comparison_row
 from isolux.optimize.files import RunFolder, write_json
 from isolux.optimize.open import Scene
 from isolux.optimize.report import write_report
-from isolux.optimize.results import draw_view, view_metrics
+from isolux.optimize.results import compared, spread, view_metrics
 from isolux.optimize.run import Run
 from isolux.optimize.scene import MeshScene
 from isolux.render.bake import dilate, texel_positions
-from isolux.render.light import latlong_from_cube
 from isolux.render.picture import write_png
 
-__all__ = ["asset_of", "finish", "metrics_of", "write_assets"]
+__all__ = ["asset_of", "comparisons", "export", "finish", "metrics_of", "write_assets"]
 
 _TRAIN_VIEWS = 8  # on which the training figures are taken
 _PICTURES = 4  # comparison rows
 _log = logging.getLogger(__name__)
 
 
-def finish(run: Run, scene: Scene, spent: dict[str, float], seconds: Callable[[], float]) -> Run:
+def finish(
+    run: Run, scene: Scene, spent: dict[str, float], seconds: Callable[[], float]
+) -> Run:
     """Write everything that the run folder promises, and give the run with its metrics.
 
     Args:
@@ -51,9 +52,8 @@ def finish(run: Run, scene: Scene, spent: dict[str, float], seconds: Callable[[]
     folder = RunFolder(run.folder)
     write_assets(run, folder.mesh)
     metrics = metrics_of(run, scene)
-    pictures = _pictures(run, scene)
-    for name, picture in pictures.items():
-        write_png(folder.images / f"{name}.png", picture)
+    for name, picture in comparisons(run, scene).items():
+        write_png(folder.images / f"compare_{name}.png", picture)
     metrics["time_s"] = {"total": seconds()} | spent
     metrics["peak_rss_bytes"] = _peak_memory()
     write_json(folder.metrics, metrics)
@@ -94,10 +94,15 @@ def export(run: Run, path: Path, kind: str) -> None:
     Raises:
         ValueError: for a format other than glb, obj and ply.
     """
-    writers = {"glb": write_glb, "obj": write_obj, "ply": write_ply}
-    if kind not in writers:
-        raise ValueError(f"format must be one of {', '.join(writers)}, got {kind!r}")
-    writers[kind](path, asset_of(run.backend, run.scene, path.stem))
+    asset = asset_of(run.backend, run.scene, path.stem)
+    if kind == "glb":
+        write_glb(path, asset)
+    elif kind == "obj":
+        write_obj(path, asset)
+    elif kind == "ply":
+        write_ply(path, asset.mesh)
+    else:
+        raise ValueError(f"format must be glb, obj or ply, got {kind!r}")
 
 
 def metrics_of(run: Run, scene: Scene) -> dict[str, Any]:
@@ -110,29 +115,26 @@ def metrics_of(run: Run, scene: Scene) -> dict[str, Any]:
         "seed": conf.seed,
         "version": isolux.__version__,
     }
-    for name, views in (("test", scene.test), ("train", scene.train)):
-        count = len(views) if name == "test" else _TRAIN_VIEWS
-        metrics[name], _ = view_metrics(
-            run.backend, run.scene, views, run.lens, conf.data.background, count
-        )
-        metrics[name]["background"] = conf.data.background
+    for name, views, most in (("test", scene.test, None), ("train", scene.train, _TRAIN_VIEWS)):
+        chosen = spread(len(views), most or len(views))
+        background = conf.data.background
+        metrics[name] = view_metrics(
+            run.backend, run.scene, views, chosen, run.lens, background
+        ) | {"background": background}
     if scene.reference is not None:
         metrics["surface"] = surface_metrics(mesh, scene.reference.mesh)
     metrics["mesh"] = mesh_statistics(mesh)
     return metrics
 
 
-def _pictures(run: Run, scene: Scene) -> dict[str, UInt8[Tensor, "h w 3"]]:
-    """Comparison rows of held-out views, and the light."""
-    views = scene.test
-    count = min(_PICTURES, len(views))
-    chosen = [round(i * (len(views) - 1) / max(count - 1, 1)) for i in range(count)]
+def comparisons(run: Run, scene: Scene) -> dict[str, UInt8[Tensor, "h w 3"]]:
+    """Rows of panels for a few held-out views, by name of the view."""
     pictures = {}
-    for index in chosen:
-        drawn = draw_view(
-            run.backend, run.scene, views, run.lens, run.conf.data.background, index
+    for index in spread(len(scene.test), _PICTURES):
+        view = compared(
+            run.backend, run.scene, scene.test, index, run.lens, run.conf.data.background
         )
-        pictures[f"compare_{drawn.name}"] = comparison(drawn, run.light)
+        pictures[view.name] = comparison_row(view, run.light)
     return pictures
 
 
@@ -140,8 +142,3 @@ def _peak_memory() -> int:
     """Bytes that the process has held at most."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def probe_picture(run: Run) -> Tensor:
-    """The light as a lat-long map."""
-    return latlong_from_cube(run.backend, [run.scene.light.base], 128, 256)

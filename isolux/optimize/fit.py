@@ -8,7 +8,7 @@ from torch import Tensor
 
 from isolux.optimize.clock import Clock
 from isolux.optimize.observers import Observer, StepInfo
-from isolux.optimize.weights import Schedule, weighted_sum
+from isolux.optimize.weights import Ramp, weighted_sum
 
 __all__ = ["fit"]
 
@@ -16,7 +16,7 @@ __all__ = ["fit"]
 def fit(
     stage: str,
     objective: Callable[[int, float], dict[str, Tensor]],
-    weights: Mapping[str, Schedule],
+    weights: Mapping[str, Ramp],
     optimizer: torch.optim.Optimizer,
     decay: float,
     clock: Clock,

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from isolux.backends import Backend
 from isolux.confs.schema import DataConf
-from isolux.data.assets.exr import load_probe
+from isolux.data.assets.hdr import load_probe
 from isolux.data.blender import nerf_synthetic_views
 from isolux.data.detect import read_asset, scene_kind
 from isolux.data.procedural import demo_scene
 from isolux.data.rendered import RenderedViews
-from isolux.data.textured import MeshAsset
+from isolux.data.assets.textures import MeshAsset
 from isolux.data.views import Views
 
 __all__ = ["Scene", "open_scene"]

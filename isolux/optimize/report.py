@@ -39,9 +39,9 @@ def write_report(folder: RunFolder) -> Path:
 def report_html(folder: RunFolder) -> str:
     """The page as text."""
     conf, metrics = _object(folder.conf), _object(folder.metrics)
-    run = _part(conf, "run")
+    run = _part(conf, "made_by")
     log = read_log(folder.log)
-    title = str(metrics.get("scene") or folder.path.resolve().name)
+    title = folder.path.resolve().name or "run"
     body = [
         _head(title, conf, metrics, run),
         _tiles(metrics),
@@ -82,6 +82,7 @@ def _head(
 ) -> str:
     found = {**conf, **run, **metrics}
     facts = [
+        f"scene {metrics['scene']}" if metrics.get("scene") else "",
         f"isolux {found['version']}" if found.get("version") else "isolux",
         f"commit {str(found['commit'])[:10]}" if found.get("commit") else "",
         f"backend {found['backend']}" if found.get("backend") else "",

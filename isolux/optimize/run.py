@@ -108,6 +108,4 @@ def load(folder: Path) -> Run:
 def limits_of(conf: RunConf) -> Limits:
     """The ranges of the material's channels."""
     material = conf.material
-    return Limits(
-        material.albedo_min, material.albedo_max, material.orm_min, material.orm_max
-    )
+    return Limits(material.albedo_min, material.albedo_max, material.orm_min, material.orm_max)
