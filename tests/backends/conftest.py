@@ -1,0 +1,62 @@
+"""What the tests of the operators share: the backends, and scenes to draw."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import trimesh
+from torch import Tensor
+
+from isolux import backends
+from isolux.backends import Backend
+from isolux.backends.cpu import pool
+
+Scene = Callable[..., tuple[Tensor, Tensor]]
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each implementation in turn."""
+    return backends.select(request.param)
+
+
+@pytest.fixture
+def with_threads() -> Iterator[Callable[[int | None], None]]:
+    """`set_threads`, put back afterwards."""
+    yield pool.set_threads
+    pool.set_threads(None)
+
+
+def _clip(
+    points: Tensor, turn: float, distance: float, zoom: float, near: float, far: float
+) -> Tensor:
+    """Points turned about the y axis, seen from `distance` in front of the origin."""
+    c, s = torch.cos(torch.tensor(turn)), torch.sin(torch.tensor(turn))
+    x, y, z = points.unbind(-1)
+    w = c * z - s * x + distance
+    depth = (w * (far + near) - 2.0 * far * near) / (far - near)
+    return torch.stack([zoom * (c * x + s * z), zoom * y, depth, w], dim=-1)
+
+
+@pytest.fixture
+def sphere() -> Scene:
+    """A function that gives clip positions and faces of a bumpy sphere, one turn a view."""
+
+    def make(
+        subdivisions: int = 2,
+        views: int = 2,
+        distance: float = 3.0,
+        zoom: float = 2.3,
+        dtype: torch.dtype = torch.float64,
+        near: float = 0.1,
+        far: float = 10.0,
+    ) -> tuple[Tensor, Tensor]:
+        ball = trimesh.creation.icosphere(subdivisions=subdivisions)
+        points = torch.tensor(ball.vertices, dtype=torch.float64)
+        noise = torch.rand(len(points), 1, generator=torch.Generator().manual_seed(3))
+        points = points * (0.85 + 0.15 * noise)
+        turns = [0.37 + 1.1 * view for view in range(views)]
+        clip = torch.stack([_clip(points, t, distance, zoom, near, far) for t in turns])
+        return clip.to(dtype), torch.tensor(ball.faces.copy(), dtype=torch.int32)
+
+    return make
