@@ -106,7 +106,10 @@ class SphereField(Field):
 
     def gradient(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """The direction away from the centre; zero at the centre."""
-        return torch.nn.functional.normalize(points - self.centre.to(points), dim=-1)
+        direction: Tensor = torch.nn.functional.normalize(
+            points - self.centre.to(points), dim=-1
+        )
+        return direction
 
 
 class GridField(Field):

@@ -97,7 +97,7 @@ def deviation(l_dev: Float[Tensor, " k"]) -> Float[Tensor, ""]:
 def face_pairs(faces: Int[Tensor, "f 3"]) -> Int[Tensor, "q 2"]:
     """Faces that share an edge, each pair once.
 
-    An edge of one face, or of more than two, gives none. Pairs come in the order of their edges.
+    An edge of one face, or of more than two, gives none. Pairs are in their edges' order.
     """
     corner = faces.long()
     ends = torch.cat([corner[:, [0, 1]], corner[:, [1, 2]], corner[:, [2, 0]]])

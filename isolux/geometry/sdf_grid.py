@@ -27,7 +27,7 @@ from isolux.geometry.lattice_values import interpolate_lattice
 from isolux.geometry.mesh import Mesh
 from isolux.geometry.regularize import lattice_roughness
 
-__all__ = ["Extracted", "SdfGrid", "lattice_of"]
+__all__ = ["Extracted", "Extractor", "SdfGrid", "lattice_of"]
 
 Extractor = Literal["tets", "flexicubes"]
 
@@ -121,6 +121,11 @@ class SdfGrid(nn.Module):
         return SdfGrid(lattice, centre, extent, sdf, deform)
 
     @property
+    def extractor(self) -> Extractor:
+        """What takes the surface out."""
+        return "tets" if isinstance(self.lattice, TetLattice) else "flexicubes"
+
+    @property
     def edges(self) -> Int[Tensor, "e 2"]:
         """The lattice's edges, for `sign_changes`."""
         return self.lattice.edges
@@ -141,31 +146,37 @@ class SdfGrid(nn.Module):
         vertices, shift = self.lattice.vertices.to(self.centre), self._shift()
         return self.centre + self.extent * (vertices if shift is None else vertices + shift)
 
-    def surface(self, backend: Backend, training: bool = True) -> Extracted:
+    def surface(
+        self,
+        backend: Backend,
+        training: bool = True,
+        sdf: Float[Tensor, " n"] | None = None,
+    ) -> Extracted:
         """The surface now, differentiable in all parameters.
 
         Args:
             backend: which operators run.
             training: FlexiCubes only: split quads smoothly, into four triangles.
+            sdf: values in place of the grid's own.
         """
+        sdf = self.sdf if sdf is None else sdf
         if isinstance(self.lattice, TetLattice):
-            vertices, faces = marching_tetrahedra(
-                backend, self.lattice, self.positions(), self.sdf
-            )
-            return Extracted(vertices, faces, self.sdf, self.sdf.new_zeros(0))
+            vertices, faces = marching_tetrahedra(backend, self.lattice, self.positions(), sdf)
+            return Extracted(vertices, faces, sdf, sdf.new_zeros(0))
         assert self.weights is not None
-        beta, alpha, gamma = self.weights.split([12, 8, 1], dim=-1)
+        beta, alpha = self.weights[:, :12], self.weights[:, 12:20]
+        gamma = self.weights[:, 20]
         vertices, faces, l_dev = flexicubes(
             backend,
             self.lattice,
             self.positions(),
-            self.sdf,
+            sdf,
             alpha,
             beta,
-            gamma[:, 0],
+            gamma,
             training,
         )
-        return Extracted(vertices, faces, self.sdf, l_dev)
+        return Extracted(vertices, faces, sdf, l_dev)
 
     @torch.no_grad()
     def extract_mesh(self, backend: Backend | None = None) -> Mesh:
@@ -189,8 +200,7 @@ class SdfGrid(nn.Module):
 
         FlexiCubes' weights start anew.
         """
-        extractor: Extractor = "tets" if isinstance(self.lattice, TetLattice) else "flexicubes"
-        lattice = lattice_of(extractor, resolution)
+        lattice = lattice_of(self.extractor, resolution)
         points = self.centre + self.extent * lattice.vertices.to(self.centre)
         sdf = self.field().value(points)
         return SdfGrid(lattice, self.centre, self.extent, sdf, self.deform is not None)
@@ -209,4 +219,5 @@ class SdfGrid(nn.Module):
         value = interpolate_lattice(self.lattice, self.sdf[:, None], points)
         (slope,) = torch.autograd.grad(value.sum(), points, create_graph=True)
         # Values are in halves of the edge that points are in.
-        return (0.5 * slope.norm(dim=-1) - 1).square().mean()
+        gap: Tensor = 0.5 * slope.norm(dim=-1) - 1
+        return gap.square().mean()
