@@ -67,10 +67,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
         "crc32": _checksum(tensors),
     }
     with replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # the library makes its files readable by the owner only
         try:
             save_file(tensors, partial, {"format": _FORMAT, "header": json.dumps(header)})
         except SafetensorError as error:  # its text holds the system's reason
             raise _system_error(error) from error
+        partial.chmod(mode)
     newest_first = [path, *reversed(older)]
     for stale in [p for p in newest_first if p == path or _opens(p)][keep:]:
         stale.unlink(missing_ok=True)

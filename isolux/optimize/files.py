@@ -17,6 +17,8 @@ from typing import Any
 __all__ = ["RunFolder", "replacing", "write_bytes", "write_error", "write_json", "write_text"]
 
 _PARTIAL = ".partial-"  # how names of unfinished files begin
+# What a kill may leave: ours, those of the asset writers, those of safetensors.
+_LEFTOVERS = (f"{_PARTIAL}*", ".*.part", "checkpoints/.tmp*")
 
 
 @contextmanager
@@ -203,8 +205,9 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(self.path, error) from error
-        for leftover in self.path.rglob(f"{_PARTIAL}*"):
-            leftover.unlink(missing_ok=True)
+        for pattern in _LEFTOVERS:
+            for leftover in self.path.rglob(pattern):
+                leftover.unlink(missing_ok=True)
         if not resume:
             self.log.unlink(missing_ok=True)
             self.report.unlink(missing_ok=True)

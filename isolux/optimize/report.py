@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from isolux.confs.read import RUN
 from isolux.confs.schema import RunConf
 from isolux.optimize.curves import Point, chart
 from isolux.optimize.files import RunFolder, write_text
@@ -39,7 +40,7 @@ def write_report(folder: RunFolder) -> Path:
 def report_html(folder: RunFolder) -> str:
     """The page as text."""
     conf, metrics = _object(folder.conf), _object(folder.metrics)
-    run = _part(conf, "made_by")
+    run = _part(conf, RUN)
     log = read_log(folder.log)
     title = folder.path.resolve().name or "run"
     body = [
@@ -278,7 +279,7 @@ def _text(value: object) -> str:
 
 
 def _settings(conf: Mapping[str, Any]) -> str:
-    settings = {key: value for key, value in conf.items() if key != "run"}
+    settings = {key: value for key, value in conf.items() if key != RUN}
     if not settings:
         return ""
     defaults = dict(_flat(RunConf().model_dump(mode="json")))

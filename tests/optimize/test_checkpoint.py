@@ -56,6 +56,12 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         )
 
 
+def test_others_may_read_as_the_mask_says(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    mode = save_checkpoint(tmp_path / "checkpoints", at(1)).stat().st_mode
+    assert mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_the_last_two_are_kept_and_the_newest_is_found(tmp_path: Path) -> None:
     for stage, step in [("topology", 900), ("topology", 1000), ("mesh", 100)]:
         save_checkpoint(tmp_path, at(step, stage))

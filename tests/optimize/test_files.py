@@ -83,7 +83,9 @@ def test_leftovers_of_a_kill_are_swept(tmp_path: Path) -> None:
         partial.write_bytes(b"whole")
     orphan = folder.mesh / f"{partial.stem}x.png"  # a kill runs no clean-up
     (folder.mesh / "a.png").rename(orphan)
+    (folder.checkpoints / ".tmpAbCdEf").write_bytes(b"as safetensors leaves")
     folder.create({})
+    assert list(folder.checkpoints.iterdir()) == []
     assert not orphan.exists()
 
 

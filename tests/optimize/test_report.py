@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> RunFolder:
     write_json(
         folder.metrics,
         {
-            "scene": "spot",
+            "scene": "cow",
             "test": {"psnr": 33.456, "ssim": 0.98, "silhouette_iou": 0.99, "views": 20},
             "surface": {
                 "to_reference_mean": 0.001,
@@ -103,6 +103,7 @@ def test_it_shows_what_is_known(folder: RunFolder) -> None:
         "2.00",
         "isolux train",
         "isolux 0.1.0",
+        "scene cow",
     ):
         assert text in page.text
     assert len(page.of("img")) == 3
