@@ -1,7 +1,7 @@
 """One picture from end to end: surface, material and light to composited colour."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from isolux.render.shade import shade
 __all__ = ["Lens", "Picture", "SurfaceMaterial", "draw"]
 
 
+@runtime_checkable
 class SurfaceMaterial(Protocol):
     """What can be asked for a material at pixels: a field or textures."""
 
