@@ -32,7 +32,7 @@ class CubeMap:
     serves the map and its transpose.
     """
 
-    starts: Int[Tensor, " n+1"]  # first entry of each row of F
+    starts: Int[Tensor, " r"]  # n + 1: first entry of each row of F, and the end
     columns: Int[Tensor, " e"]
     weights: Float[Tensor, " e"]
     before: Float[Tensor, " n"]  # texel areas
