@@ -22,6 +22,14 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["name.txt"]
 
 
+def test_who_has_the_old_file_open_keeps_it(tmp_path: Path) -> None:
+    """The new one is another file, put in its place at once."""
+    write_bytes(tmp_path / "a", b"old")
+    with (tmp_path / "a").open("rb") as file:
+        write_bytes(tmp_path / "a", b"new content")
+        assert file.read() == b"old"
+
+
 def test_others_may_read_as_the_mask_says(tmp_path: Path) -> None:
     """A temporary file made by tempfile would be readable by its owner only."""
     write_bytes(tmp_path / "a", b"")
