@@ -185,7 +185,7 @@ def _paint(texels: int) -> TextureSet:
 def demo_sky(height: int = 128) -> Float[torch.Tensor, "h w 3"]:
     """A lat-long sky: blue above, warm at the horizon, a soft sun, brown ground.
 
-    Its mean radiance is near 0.5; the sun's is near 30.
+    Its mean radiance is near 0.6; the sun's is near 45.
     """
     theta = (np.arange(height) + 0.5) / height * math.pi
     phi = ((np.arange(2 * height) + 0.5) / height - 1.0) * math.pi
@@ -200,10 +200,10 @@ def demo_sky(height: int = 128) -> Float[torch.Tensor, "h w 3"]:
     clouds = _smooth_step(_noise(direction * np.array([1.0, 2.5, 1.0]), 2.6), 0.5, 0.8)
     image += (clouds * np.clip(y, 0.0, None))[..., None] * 0.9
     for toward, width, colour in (
-        ((0.55, 0.60, 0.58), 0.105, (32.0, 27.0, 20.0)),
+        ((0.55, 0.60, 0.58), 0.105, (36.0, 30.0, 22.0)),
         ((-0.80, 0.25, -0.35), 0.30, (1.1, 1.4, 2.2)),
     ):
         axis = np.array(toward) / np.linalg.norm(toward)
         away = np.arccos(np.clip(direction @ axis, -1.0, 1.0))
         image += np.exp(-((away / width) ** 4))[..., None] * np.array(colour)
-    return torch.from_numpy(image.clip(0.0, None).astype(np.float32))
+    return torch.from_numpy((1.3 * image.clip(0.0, None)).astype(np.float32))
