@@ -56,7 +56,7 @@ def chart(
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
 
     parts = [_grid_lines(y_ticks, y_at), _steps_axis(x_low, x_high, x_at)]
-    parts += [_mark(x_at(x), word) for x, word in marks if x_low <= x <= x_high]
+    parts.append(_marks([(x_at(x), word[:40]) for x, word in marks if x <= x_high]))
     for i, points in enumerate(usable.values()):
         parts.append(_path(points, i, x_at, y_at))
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
@@ -124,11 +124,17 @@ def _steps_axis(low: float, high: float, x_at: _Scale) -> str:
     return "".join(parts)
 
 
-def _mark(x: float, word: str) -> str:
-    return (
-        f'<path class="mark" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>'
-        f'<text class="tick" x="{x + 4:.1f}" y="{_TOP + 10}">{escape(word[:40])}</text>'
-    )
+def _marks(marks: Sequence[tuple[float, str]]) -> str:
+    """Upright lines; a word that would run into the one before goes a line lower."""
+    parts, free, row = [], 0.0, 0
+    for x, word in marks:
+        row = row + 1 if x < free else 0
+        free = x + 8 + 6.2 * len(word)  # as wide as the letters are at most, about
+        parts.append(
+            f'<path class="mark" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>'
+            f'<text class="tick" x="{x + 4:.1f}" y="{_TOP + 10 + 14 * row}">{escape(word)}</text>'
+        )
+    return "".join(parts)
 
 
 def _path(points: Sequence[Point], number: int, x_at: _Scale, y_at: _Scale) -> str:

@@ -275,7 +275,7 @@ def _text(value: object) -> str:
         return f"{value:.5g}"
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value)
-    return "" if value is None else str(value)
+    return "none" if value is None else str(value)
 
 
 def _settings(conf: Mapping[str, Any]) -> str:

@@ -229,6 +229,13 @@ def test_any_numbers_can_be_drawn(points: list[tuple[float, float]], logarithmic
         assert -1 <= y <= 261
 
 
+def test_words_of_marks_do_not_run_into_each_other() -> None:
+    marks = [(0.0, "topology, coarse"), (10.0, "topology"), (80.0, "mesh"), (500.0, "never")]
+    svg = chart({"a": [(float(x), 1.0) for x in range(101)]}, marks=marks)
+    heights = re.findall(r'y="(\d+)">(topology, coarse|topology|mesh|never)<', svg)
+    assert heights == [("22", "topology, coarse"), ("36", "topology"), ("22", "mesh")]
+
+
 def test_nothing_is_no_chart() -> None:
     assert chart({}) == chart({"a": []}) == chart({"a": [(0.0, None)]}) == ""
     assert chart({"a": [(0.0, -1.0)]}, logarithmic=True) == ""
