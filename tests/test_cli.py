@@ -182,6 +182,9 @@ def test_a_fault_of_ours_is_not_hidden(
 ) -> None:
     with pytest.raises(RuntimeError):
         ending(RuntimeError("a bug"), monkeypatch, capsys)
+    with pytest.raises(ImportError):
+        ending(ImportError("x", name="isolux.x"), monkeypatch, capsys)
+    assert ending(ImportError("x", name="viser"), monkeypatch, capsys)[0] == 2
 
 
 def test_the_demo_takes_a_folder_of_its_own(tmp_path: Path) -> None:
