@@ -130,10 +130,9 @@ def _marks(marks: Sequence[tuple[float, str]]) -> str:
     for x, word in marks:
         row = row + 1 if x < free else 0
         free = x + 8 + 6.2 * len(word)  # as wide as the letters are at most, about
-        parts.append(
-            f'<path class="mark" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>'
-            f'<text class="tick" x="{x + 4:.1f}" y="{_TOP + 10 + 14 * row}">{escape(word)}</text>'
-        )
+        y = _TOP + 10 + 14 * row
+        parts.append(f'<path class="mark" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
+        parts.append(f'<text class="tick" x="{x + 4:.1f}" y="{y}">{escape(word)}</text>')
     return "".join(parts)
 
 
