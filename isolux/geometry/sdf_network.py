@@ -198,5 +198,5 @@ class NetworkField(Field):
         """Distances, differentiable in the points."""
         half = 0.5 * self.network.lattice.extent
         local = (points - self.network.lattice.centre) / half
-        parts = [self.network(part) for part in local.split(_CHUNK)]  # type: ignore[no-untyped-call]
+        parts = [self.network(part) for part in local.split(_CHUNK)]
         return half * torch.cat(parts)
