@@ -8,86 +8,101 @@ from isolux.backends.cpu.jit import kernel
 
 __all__ = ["build", "closest", "dipoles", "winding"]
 
-_DEPTH = 128  # of the stack: a median split halves, so 64 levels hold any number of faces
+_DEPTH = 128  # of the stack: each split halves, so 64 levels hold any number of faces
 
 
 @kernel
-def build(corners: Any, order: Any, bounds: Any, child: Any, leaf: int) -> int:
-    """Split at the median of centroids along the longest axis; returns the number of boxes.
+def build(corners: Any, bounds: Any, child: Any, leaf: int) -> int:
+    """Halve the triangles, which come in an order that keeps neighbours together.
 
-    `order` is permuted; `child` holds two box numbers, or first face and minus the count.
+    `child` holds two box numbers, or the first face and minus the count; children have larger
+    numbers than their parent. Returns the number of boxes.
     """
-    stack = np.empty((_DEPTH, 3), np.int64)  # box, first, stop
-    stack[0, 0], stack[0, 1], stack[0, 2] = 0, 0, len(order)
+    stack = np.empty(3 * _DEPTH, np.int64)  # box, first, stop
+    stack[0], stack[1], stack[2] = 0, 0, len(corners) // 9
     top, boxes = 1, 1
     while top > 0:
         top -= 1
-        box, first, stop = stack[top, 0], stack[top, 1], stack[top, 2]
-        low, high = np.full(3, np.inf), np.full(3, -np.inf)
-        for i in range(first, stop):
-            for j in range(9):
-                axis = j % 3
-                low[axis] = min(low[axis], corners[order[i], j])
-                high[axis] = max(high[axis], corners[order[i], j])
-        bounds[box, :3], bounds[box, 3:] = low, high
+        box, first, stop = stack[3 * top], stack[3 * top + 1], stack[3 * top + 2]
         if stop - first <= leaf:
-            child[box, 0], child[box, 1] = first, first - stop
+            child[2 * box], child[2 * box + 1] = first, first - stop
             continue
-        axis = int(np.argmax(high - low))
-        key = np.empty(stop - first)
-        for i in range(first, stop):
-            row = order[i]
-            key[i - first] = (
-                corners[row, axis] + corners[row, axis + 3] + corners[row, axis + 6]
-            )
-        middle = (stop - first) // 2
-        order[first:stop] = order[first:stop][np.argsort(key, kind="mergesort")]
-        child[box, 0], child[box, 1] = boxes, boxes + 1
-        stack[top, 0], stack[top, 1], stack[top, 2] = boxes, first, first + middle
-        top += 1
-        stack[top, 0], stack[top, 1], stack[top, 2] = boxes + 1, first + middle, stop
-        top += 1
+        middle = (first + stop) // 2
+        child[2 * box], child[2 * box + 1] = boxes, boxes + 1
+        for side in range(2):
+            stack[3 * top] = boxes + side
+            stack[3 * top + 1] = middle if side else first
+            stack[3 * top + 2] = stop if side else middle
+            top += 1
         boxes += 2
+    for back in range(boxes):
+        box = boxes - 1 - back
+        first, second = child[2 * box], child[2 * box + 1]
+        for axis in range(3):
+            low, high = np.inf, -np.inf
+            if second < 0:
+                for i in range(3 * first, 3 * (first - second)):
+                    low = min(low, corners[3 * i + axis])
+                    high = max(high, corners[3 * i + axis])
+            else:
+                low = min(bounds[6 * first + axis], bounds[6 * second + axis])
+                high = max(bounds[6 * first + 3 + axis], bounds[6 * second + 3 + axis])
+            bounds[6 * box + axis] = low
+            bounds[6 * box + 3 + axis] = high
     return boxes
 
 
 @kernel
 def dipoles(corners: Any, child: Any, dipole: Any) -> None:
-    """Each box's area-weighted centre, its area vector, and the radius about the centre.
-
-    Children have larger numbers than their parent, so one pass backwards sees them first.
-    """
-    size = len(child)
+    """Each box's area-weighted centre, its area vector, and the radius about the centre."""
+    size = len(child) // 2
     area = np.zeros(size)
     for back in range(size):
         box = size - 1 - back
-        first, second = child[box, 0], child[box, 1]
+        d = 7 * box
+        first, second = child[2 * box], child[2 * box + 1]
         if second < 0:
             for i in range(first, first - second):
-                a, b, c = corners[i, 0:3], corners[i, 3:6], corners[i, 6:9]
-                vector = 0.5 * np.cross(b - a, c - a)
-                weight = np.sqrt((vector * vector).sum()) + 1e-300
-                dipole[box, 0:3] += weight * (a + b + c) / 3
-                dipole[box, 3:6] += vector
-                area[box] += weight
+                area[box] += _add_triangle(corners, 9 * i, dipole, d)
         else:
             for other in (first, second):
-                dipole[box, 0:3] += area[other] * dipole[other, 0:3]
-                dipole[box, 3:6] += dipole[other, 3:6]
                 area[box] += area[other]
-        dipole[box, 0:3] /= area[box]
-        centre = dipole[box, 0:3]
+                for axis in range(3):
+                    dipole[d + axis] += area[other] * dipole[7 * other + axis]
+                    dipole[d + 3 + axis] += dipole[7 * other + 3 + axis]
+        for axis in range(3):
+            dipole[d + axis] /= area[box]
         far = 0.0
         if second < 0:
-            for i in range(first, first - second):
-                for j in range(3):
-                    gap = corners[i, 3 * j : 3 * j + 3] - centre
-                    far = max(far, np.sqrt((gap * gap).sum()))
+            for i in range(3 * first, 3 * (first - second)):
+                far = max(far, _gap(corners, 3 * i, dipole, d))
         else:
             for other in (first, second):
-                gap = dipole[other, 0:3] - centre
-                far = max(far, np.sqrt((gap * gap).sum()) + dipole[other, 6])
-        dipole[box, 6] = far
+                far = max(far, _gap(dipole, 7 * other, dipole, d) + dipole[7 * other + 6])
+        dipole[d + 6] = far
+
+
+@kernel
+def _add_triangle(c: Any, i: int, dipole: Any, d: int) -> float:
+    """Add area times centre, and the area vector; return the area, never zero."""
+    ux, uy, uz = c[i + 3] - c[i], c[i + 4] - c[i + 1], c[i + 5] - c[i + 2]
+    vx, vy, vz = c[i + 6] - c[i], c[i + 7] - c[i + 1], c[i + 8] - c[i + 2]
+    x = 0.5 * (uy * vz - uz * vy)
+    y = 0.5 * (uz * vx - ux * vz)
+    z = 0.5 * (ux * vy - uy * vx)
+    size = np.sqrt(x * x + y * y + z * z) + 1e-300
+    for axis in range(3):
+        dipole[d + axis] += size * (c[i + axis] + c[i + 3 + axis] + c[i + 6 + axis]) / 3
+    dipole[d + 3] += x
+    dipole[d + 4] += y
+    dipole[d + 5] += z
+    return size
+
+
+@kernel
+def _gap(a: Any, i: int, b: Any, j: int) -> float:
+    x, y, z = a[i] - b[j], a[i + 1] - b[j + 1], a[i + 2] - b[j + 2]
+    return np.sqrt(x * x + y * y + z * z)
 
 
 @kernel
