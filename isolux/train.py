@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ def _watcher(
                 interrupt.raise_if_requested()
 
         def picture(info: StepInfo) -> None:
-            name = f"progress_{phase.stage}_{info.done:06d}.png"
+            stage = phase.name.replace(", ", "_")
+            name = f"progress_{stage}_{info.done:06d}.png"
             view = compared(
                 problem.backend, scene, test, len(test) // 3, problem.lens, background
             )
@@ -134,6 +136,8 @@ def _made_by(problem: Problem) -> dict[str, Any]:
         "backend": problem.backend.name,
         "torch": torch.__version__,
         "python": sys.version.split()[0],
+        "command": sys.argv,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
