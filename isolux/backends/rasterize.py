@@ -148,9 +148,11 @@ def interpolate_derivatives(
 
 
 def edge_adjacency(backend: Backend, faces: Int[Tensor, "f 3"]) -> Int32[Tensor, "f 3"]:
-    """The vertex across each edge: entry i is about the edge opposite to corner i.
+    """The corner across each edge; entry i of a face is about the edge opposite to corner i.
 
-    It is the third corner of the one other face with that edge, whichever way round. -1 stands
+    A corner is numbered 3 * face + its place in the face, as in a corner table (Rossignac
+    2001): `opposite // 3` is the neighbouring face and `faces.reshape(-1)[opposite]` the vertex
+    there. The neighbour is the one other face with that edge, whichever way round. -1 stands
     where there is none: at a border, where more than two faces meet, between two copies of one
     triangle, and all around a face that names a vertex twice. Such edges always count as
     silhouettes.
@@ -172,7 +174,9 @@ def antialias(
 
     Where a silhouette edge passes between the centres of two pixels, one of the two takes a
     share of the other's colour, so that the sum over the picture is the area in front. That
-    share moves with the edge, and this is where positions get the gradient of coverage.
+    share moves with the edge, and this is where positions get the gradient of coverage. The
+    edge need not belong to the triangle that the pixel shows: it is looked for across its
+    neighbours, so silhouettes of triangles smaller than a pixel count as well.
 
     Args:
         backend: the operators.

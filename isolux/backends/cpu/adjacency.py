@@ -1,4 +1,4 @@
-"""Which vertex lies across each edge, on the processor: one pass over a hash table of edges."""
+"""Which corner lies across each edge, on the processor: one pass over a hash table of edges."""
 
 from typing import Any
 
@@ -56,4 +56,4 @@ def _pair(corners: Any, keys: Any, halves: Any, opposite: Any) -> None:
             continue
         halves[slot + slot + one] = h
         if corners[other] != own:  # the same corner: one triangle, given twice
-            opposite[h], opposite[other] = corners[other], own
+            opposite[h], opposite[other] = other, h

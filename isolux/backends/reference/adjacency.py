@@ -1,4 +1,4 @@
-"""Which vertex lies across each edge, in plain torch: sort the half-edges and compare."""
+"""Which corner lies across each edge, in plain torch: sort the half-edges and compare."""
 
 import torch
 from torch import Tensor
@@ -24,5 +24,5 @@ def edge_adjacency(faces: Tensor) -> Tensor:
     proper = own[first] != own[second]  # else it is one triangle, given twice
     first, second = first[proper], second[proper]
     opposite = torch.full_like(own, -1, dtype=torch.int32)
-    opposite[first], opposite[second] = own[second].int(), own[first].int()
+    opposite[first], opposite[second] = second.int(), first.int()
     return opposite.reshape(-1, 3)

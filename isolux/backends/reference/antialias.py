@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = ["backward", "forward"]
 
+_STEPS = 8  # triangles that are followed from one pixel to the next
 _SLACK = 1.0 / 1024.0  # pixel; coverage is exact, so rounding only
 
 
@@ -52,11 +53,15 @@ def _soften(
     faces: Int[Tensor, "f 3"],
     opposite: Int[Tensor, "f 3"],
 ) -> Float[Tensor, "v h w c"]:
-    flat = color.reshape(-1, color.shape[-1])
+    flat = color.flatten(0, 2)
     out = flat.clone()
     for axis in (0, 1):
         first, second = _pairs(triangle, axis)
-        alpha = _alpha(first, second, axis, triangle, depth, clip, faces.long(), opposite)
+        good, edge = _edges(
+            first, second, axis, triangle, depth, clip.detach(), faces.long(), opposite
+        )
+        first, second = first[good], second[good]
+        alpha = _alpha(first, edge[good], axis, clip, *triangle.shape[1:])
         change = alpha[:, None].to(color.dtype) * (flat[second] - flat[first])
         out = out.index_add(0, torch.where(alpha > 0, first, second), change)
     return out.reshape(color.shape)
@@ -75,7 +80,7 @@ def _pairs(
     return first[differ], second[differ]
 
 
-def _alpha(
+def _edges(
     first: Int[Tensor, " m"],
     second: Int[Tensor, " m"],
     axis: int,
@@ -84,64 +89,108 @@ def _alpha(
     clip: Float[Tensor, "v n 4"],
     faces: Int[Tensor, "f 3"],
     opposite: Int[Tensor, "f 3"],
-) -> Float[Tensor, " m"]:
-    """The share that goes over: to the first pixel where positive, else to the second."""
+) -> tuple[Bool[Tensor, " m"], Int[Tensor, "m 2"]]:
+    """Which pairs a silhouette parts, and its vertices: follow the line between centres."""
     height, width = triangle.shape[1:]
     ids, z = triangle.reshape(-1), depth.reshape(-1)
     mine = (ids[second] == 0) | ((ids[first] != 0) & (z[first] <= z[second]))
-    owner = torch.where(mine, first, second)
-    side = torch.where(mine, 1.0, -1.0).to(torch.float64)
-    face, view = ids[owner].long() - 1, owner // (height * width)
-    corners = clip[view[:, None], faces[face]].double()  # [m, 3, 4]
-    silhouette = _silhouette(corners.detach(), clip, view, opposite[face].long())
-    centre = torch.stack([owner % width, owner // width % height], dim=-1) + 0.5
-    begin, end = corners.roll(-1, dims=1), corners.roll(-2, dims=1)  # edge i lies opposite i
-    ahead = (begin[..., 3] > 0) & (end[..., 3] > 0)
-    place, crosses, steep = _crossing(begin, end, ahead, centre, axis, height, width)
-    reach = torch.where(crosses & ahead, side[:, None] * place, -torch.inf)  # [m, 3]
-    distance, edge = reach.max(dim=1)
-    good = (silhouette & steep).gather(1, edge[:, None])[:, 0]
-    good &= (distance > -_SLACK) & (distance < 1.0 + _SLACK)
-    alpha: Tensor = torch.where(good, side * (0.5 - distance), 0.0).clamp(-0.5, 0.5)
+    view = first // (height * width)
+    side = torch.where(mine, 1.0, -1.0).to(torch.float64)[:, None]
+    face = ids[torch.where(mine, first, second)].long() - 1
+    goal = ids[torch.where(mine, second, first)].long() - 1
+    origin = _centres(torch.where(mine, first, second), height, width)
+    screen, fold = _screen(clip, height, width), _folds(clip, faces, opposite)
+    near = _near_a_fold(fold, faces, clip.shape[1])[view, face]
+    walking = near.nonzero().squeeze(-1)
+    entry = torch.full_like(face, -1)
+    good, edge = torch.zeros_like(near), torch.zeros(len(face), 2, dtype=torch.long)
+    edge = edge.to(clip.device)
+    for _ in range(_STEPS):
+        m, f = walking, face[walking]
+        corner = 3 * f[:, None] + torch.arange(3, device=clip.device)
+        ends = torch.stack([faces[f].roll(-1, dims=1), faces[f].roll(-2, dims=1)], dim=-1)
+        at = screen[view[m][:, None, None], ends] - origin[m][:, None, None]  # [m, 3, 2, 2]
+        place, crosses, steep = _crossing(at[:, :, 0], at[:, :, 1], axis)
+        reach = torch.where(crosses & (corner != entry[m, None]), side[m] * place, -torch.inf)
+        distance, leaves = reach.max(dim=1)
+        row = torch.arange(len(m), device=clip.device)
+        on = (distance > -_SLACK) & (distance < 1.0 + _SLACK)
+        stops = fold[view[m], f, leaves]
+        good[m] = on & stops & steep[row, leaves]
+        edge[m] = ends[row, leaves]
+        entry[m] = opposite[f, leaves].long()
+        face[m] = entry[m] // 3
+        walking = m[on & ~stops & (face[m] != goal[m])]
+    return good, edge
+
+
+def _alpha(
+    first: Int[Tensor, " m"],
+    edge: Int[Tensor, "m 2"],
+    axis: int,
+    clip: Float[Tensor, "v n 4"],
+    height: int,
+    width: int,
+) -> Float[Tensor, " m"]:
+    """The share that goes over: to the first pixel where positive, else to the second."""
+    ends = clip[(first // (height * width))[:, None], edge][:, None]  # [m, 1, 2, 4]
+    at = _screen(ends, height, width) - _centres(first, height, width)[:, None, None]
+    place, _, _ = _crossing(at[:, :, 0], at[:, :, 1], axis)
+    alpha: Tensor = (0.5 - place[:, 0]).clamp(-0.5, 0.5)
     return alpha
 
 
-def _silhouette(
-    corners: Float[Tensor, "m 3 4"],
-    clip: Float[Tensor, "v n 4"],
-    view: Int[Tensor, " m"],
-    opposite: Int[Tensor, "m 3"],
-) -> Bool[Tensor, "m 3"]:
-    """Whether the surface folds back at each edge, or ends there."""
-    p = corners[..., [0, 1, 3]]
-    own = torch.linalg.det(p)[:, None]
-    q = clip.detach()[view[:, None], opposite.clamp(min=0)].double()[..., [0, 1, 3]]
-    across = torch.stack([q, p.roll(-1, dims=1), p.roll(-2, dims=1)], dim=2)  # [m, 3, 3, 3]
-    folds: Tensor = own * torch.linalg.det(across) >= 0.0
-    return folds | (opposite < 0)
+def _centres(pixel: Int[Tensor, " m"], height: int, width: int) -> Float[Tensor, "m 2"]:
+    return torch.stack([pixel % width, pixel // width % height], dim=-1).double() + 0.5
+
+
+def _screen(clip: Float[Tensor, "*p 4"], height: int, width: int) -> Float[Tensor, "*p 2"]:
+    """Pixel positions; NaN for those at w <= 0."""
+    clip = clip.double()
+    size = clip.new_tensor([0.5 * width, 0.5 * height])
+    w = torch.where(clip[..., 3:] > 0, clip[..., 3:], torch.nan)
+    return (clip[..., :2] / w * clip.new_tensor([1.0, -1.0]) + 1.0) * size
+
+
+def _folds(
+    clip: Float[Tensor, "v n 4"], faces: Int[Tensor, "f 3"], opposite: Int[Tensor, "f 3"]
+) -> Bool[Tensor, "v f 3"]:
+    """Whether edges are silhouettes: both triangles on one side of it, or only one triangle."""
+    p = clip.double()[:, faces][..., [0, 1, 3]]  # [v, f, 3, 3]
+    x, y, w = p.unbind(-1)
+    turn = w * (
+        x.roll(-1, dims=2) * y.roll(-2, dims=2) - x.roll(-2, dims=2) * y.roll(-1, dims=2)
+    )
+    sign = (turn[..., 0] + turn[..., 1] + turn[..., 2]).nan_to_num().sign()  # [v, f]
+    other = opposite.long().clamp(min=0)
+    # Neighbours that go the same way round run along their edge in opposite directions.
+    ahead = faces.roll(-1, dims=1)
+    same = torch.where(ahead == ahead.reshape(-1)[other], 1.0, -1.0)
+    return (opposite < 0) | (sign[..., None] * sign[:, other // 3] * same >= 0)
+
+
+def _near_a_fold(
+    fold: Bool[Tensor, "v f 3"], faces: Int[Tensor, "f 3"], vertices: int
+) -> Bool[Tensor, "v f"]:
+    """Faces with a corner that is at most one face away from a silhouette edge."""
+    marked = fold.new_zeros(len(fold), vertices)
+    for view in range(len(fold)):
+        for corner in range(3):
+            ends = faces[fold[view, :, corner]]
+            marked[view, ends[:, [corner - 2, corner - 1]].reshape(-1)] = True
+        touched = marked[view, faces].any(dim=-1)
+        marked[view, faces[touched].reshape(-1)] = True
+    return marked[:, faces].any(dim=-1)
 
 
 def _crossing(
-    begin: Float[Tensor, "m 3 4"],
-    end: Float[Tensor, "m 3 4"],
-    ahead: Bool[Tensor, "m 3"],
-    centre: Float[Tensor, "m 2"],
-    axis: int,
-    height: int,
-    width: int,
-) -> tuple[Float[Tensor, "m 3"], Bool[Tensor, "m 3"], Bool[Tensor, "m 3"]]:
-    """Where edges cross the axis through a pixel's centre, whether, and if steep enough."""
-    size = begin.new_tensor([0.5 * width, -0.5 * height])
-    shift = begin.new_tensor([0.5 * width, 0.5 * height]) - centre.to(begin.dtype)
-    # where() comes before the division: a gradient through 1 / 0 would be NaN.
-    i, j = (
-        p[..., :2] / torch.where(ahead, p[..., 3], 1.0)[..., None] * size + shift[:, None]
-        for p in (begin, end)
-    )
+    i: Float[Tensor, "m e 2"], j: Float[Tensor, "m e 2"], axis: int
+) -> tuple[Float[Tensor, "m e"], Bool[Tensor, "m e"], Bool[Tensor, "m e"]]:
+    """Where edges cross an axis, whether they do, and if they are steep enough for it."""
     steps = (j - i).abs()
     steep = steps[..., 1] >= steps[..., 0]
     if axis == 1:
         i, j, steep = i.flip(-1), j.flip(-1), ~steep
-    crosses = (i[..., 1] < 0) != (j[..., 1] < 0)
+    crosses = ((i[..., 1] < 0) != (j[..., 1] < 0)) & (i + j).isfinite().all(dim=-1)
     rise = torch.where(crosses, j[..., 1] - i[..., 1], 1.0)
     return (i[..., 0] * j[..., 1] - j[..., 0] * i[..., 1]) / rise, crosses, steep
