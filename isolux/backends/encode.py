@@ -27,7 +27,7 @@ class HashGridSpec:
 
     Args:
         levels: how many grids, each finer than the one before by a constant factor.
-        features: numbers stored at a grid corner; even, because kernels work on pairs.
+        features: numbers stored at a grid corner; 2, 4 or 8.
         log2_rows: a level owns at most 2 ** log2_rows rows. One that fits is stored directly,
             a larger one shares rows by a hash.
         coarsest: resolution of level 0.
@@ -46,8 +46,8 @@ class HashGridSpec:
     def __post_init__(self) -> None:
         if self.levels < 1:
             raise ValueError(f"levels must be at least 1, got {self.levels}")
-        if self.features < 2 or self.features % 2:
-            raise ValueError(f"features must be even and at least 2, got {self.features}")
+        if self.features not in (2, 4, 8):  # kernels work on pairs, and shift
+            raise ValueError(f"features must be 2, 4 or 8, got {self.features}")
         if not 3 <= self.log2_rows <= 28:
             raise ValueError(f"log2_rows must lie in [3, 28], got {self.log2_rows}")
         if self.coarsest < 2:

@@ -96,8 +96,7 @@ def test_there_is_no_seam(backend: Backend) -> None:
 def test_where_three_faces_meet_the_mean_of_three_counts(backend: Backend) -> None:
     texels = random(6, 4, 4, 1)
     corner = torch.tensor([[1.0, 1.0, 1.0]], dtype=torch.float64)
-    # At (1, 1, 1) lie the top left of +x (whose columns go to -z), the bottom right of +y and the
-    # top right of +z.
+    # At (1, 1, 1): top left of +x (its columns go to -z), bottom right of +y, top right of +z.
     three = torch.stack([texels[0, 0, 0], texels[2, -1, -1], texels[4, 0, -1]])
     torch.testing.assert_close(cubemap(backend, [texels], corner), three.mean(0)[None])
 

@@ -129,7 +129,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 
 
 def monte_carlo(roughness: float, n_dot_v: float, count: int = 400_000) -> tuple[float, float]:
-    """The split-sum integral with microfacet normals drawn at random, term by term as written."""
+    """The split-sum integral with microfacet normals drawn at random, as it is written."""
     rng = np.random.default_rng(0)
     alpha = roughness**2
     share, azimuth = rng.random(count), 2 * np.pi * rng.random(count)

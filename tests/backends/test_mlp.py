@@ -1,5 +1,7 @@
 """The fully connected network, for each backend."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ def network(
 ) -> tuple[list[Tensor], list[Tensor]]:
     generator = torch.Generator().manual_seed(0)
     weights, biases = [], []
-    for i, o in zip(sizes[:-1], sizes[1:], strict=True):
+    for i, o in pairwise(sizes):
         weights.append(torch.randn(o, i, generator=generator, dtype=dtype) / i**0.5)
         biases.append(torch.randn(o, generator=generator, dtype=dtype))
     return weights, biases

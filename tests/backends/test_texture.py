@@ -43,7 +43,7 @@ def test_a_texel_centre_gives_the_texel(backend: Backend, boundary: Boundary) ->
 
 @pytest.mark.parametrize("size", [(8, 8), (6, 10), (7, 5), (1, 6), (13, 1)])
 def test_a_ramp_is_kept(backend: Backend, size: tuple[int, int]) -> None:
-    """Bilinear lookups, mips of even extents and blends of them are exact on linear functions."""
+    """Lookups, mips of even extents and blends of them are exact on linear functions."""
     slope = torch.tensor([[2.0, 1.0], [-1.0, 3.0]], dtype=torch.float64)
     texture = (centres(*size) @ slope).reshape(*size, 2)
     uv = 0.5 + 0.2 * (random(40, 2) - 0.5)
