@@ -132,6 +132,7 @@ class RenderedViews(Views):
             rgb = torch.where(alpha > 0, picture.rgb / alpha.clamp_min(1e-6), 0.0)
             rgba = torch.cat([rgb.clamp_min(0.0), alpha.clamp(0.0, 1.0)], dim=-1)
             drawn = dict(zip(missing, rgba, strict=True))
+            # Cloned, or a kept view would keep its whole batch in memory.
             room = _KEPT_BYTES // (16 * height * width) - len(self._kept)
             self._kept.update((i, drawn[i].clone()) for i in missing[: max(room, 0)])
         picked = [drawn[i] if i in drawn else self._kept[i] for i in indices]

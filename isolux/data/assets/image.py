@@ -132,7 +132,7 @@ def _wide_png(source: Path | bytes, image: Image.Image) -> UInt16[np.ndarray, "h
         return high * 257  # grey with alpha: eight bits must do
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as again:
         tile = again.tile[0]
-        again.tile = [tile._replace(args=str(tile.args).replace("16B", "16L"))]
+        again.tile = [type(tile)(*tile[:3], str(tile[3]).replace("16B", "16L"))]
         low = np.array(again).astype(np.uint16)
     return high << 8 | low
 

@@ -27,8 +27,8 @@ def read_ply(path: Path) -> MeshAsset:
     try:
         with path.open("rb") as file:
             data = trimesh.exchange.ply.load_ply(file)
-        vertices = np.asarray(data["vertices"], dtype=np.float32)
-        faces = np.asarray(data.get("faces", np.zeros((0, 3))), dtype=np.int64)
+        vertices = np.array(data["vertices"], dtype=np.float32)
+        faces = np.array(data.get("faces", np.zeros((0, 3))), dtype=np.int64)
     except Exception as error:  # the package raises many kinds
         raise ValueError(f"{path}: cannot be read as PLY ({error})") from None
     if not len(faces):

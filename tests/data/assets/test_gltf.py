@@ -280,3 +280,22 @@ def test_through_obj_and_back(tmp_path: Path, textured_cube: MeshAsset) -> None:
     for name in ("albedo", "orm", "normal"):
         torch.testing.assert_close(getattr(a.material, name), getattr(b.material, name))
     torch.testing.assert_close(corner_uvs(a.mesh), corner_uvs(b.mesh))
+
+
+def test_another_reader_sees_the_same(tmp_path: Path, textured_cube: MeshAsset) -> None:
+    import trimesh
+
+    write_glb(tmp_path / "cube.glb", textured_cube)
+    read = trimesh.load(tmp_path / "cube.glb", force="mesh", process=False)
+    corners = torch.from_numpy(np.array(read.triangles)).float()
+    torch.testing.assert_close(corners, corner_positions(textured_cube.mesh))
+    uv = np.asarray(read.visual.uv)[read.faces]  # its origin is at the bottom
+    uv[..., 1] = 1.0 - uv[..., 1]
+    torch.testing.assert_close(
+        torch.from_numpy(uv).float(), corner_uvs(textured_cube.mesh), atol=1e-6, rtol=0
+    )
+    assert textured_cube.material is not None
+    rough = np.asarray(read.visual.material.metallicRoughnessTexture)[..., 1] / 255.0
+    torch.testing.assert_close(
+        torch.from_numpy(rough).float(), textured_cube.material.orm[..., 1]
+    )
