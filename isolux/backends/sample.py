@@ -83,8 +83,8 @@ class _Texture2d(torch.autograd.Function):
 def mip_chain(texture: Float[Tensor, "h w c"]) -> list[Float[Tensor, "_ _ c"]]:
     """The texture and its mips: sizes halve, rounded down, until one texel is left.
 
-    An even extent averages pairs. An odd one, 2m + 1, is cut in m shares of equal width, so that
-    the mean is kept there as well (the polyphase box filter of Guthe and Heckbert 2005).
+    An even extent averages pairs. An odd one, 2m + 1, is cut in m shares of equal width, so
+    that the mean is kept there as well (the polyphase box filter of Guthe and Heckbert 2005).
     """
     chain = [texture]
     while max(chain[-1].shape[:2]) > 1:

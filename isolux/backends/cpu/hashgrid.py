@@ -1,9 +1,9 @@
 """The hash grid on the processor. Letters as in `isolux.backends.encode`.
 
-A level's table stays in cache while the points pass by, so levels are the outer loop everywhere:
-going point by point costs twice as much because the tables evict each other. A task owns a
-pair of a level's features (scatters) or a range of points (everything else), so nothing is
-added by two tasks and results do not depend on the number of threads.
+A level's table stays in cache while the points pass by, so levels are the outer loop
+everywhere: going point by point costs twice as much because the tables evict each other. A task
+owns a pair of a level's features (scatters) or a range of points (everything else), so nothing
+is added by two tasks and results do not depend on the number of threads.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -44,20 +44,20 @@ def backward(
     need_table: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients to points and to the table, None where not needed."""
-    above = _flat(grad.T.contiguous())
+    columns = grad.T.contiguous()
     pairs = _pairs(points, spec, levels)
     to_points = to_table = None
     if need_table:
         to_table = torch.zeros_like(table)
-        flat = _flat(points), above, _flat(to_table)
+        flat = _flat(points), _flat(columns), _flat(to_table)
         parallel_for(kernels.scatter, [(*flat, *pair) for pair in pairs])
     if need_points:
         to_points = torch.zeros_like(points)
-        sources = _flat(points), _flat(table), above, _flat(to_points)
+        arrays: list[Any] = [_flat(t) for t in (points, table, columns, to_points)]
 
         def run(start: int, stop: int) -> None:
             for pair in pairs:
-                kernels.slope(*sources, *pair, start, stop)
+                kernels.slope(*arrays, *pair, start, stop)
 
         parallel_for(run, chunks(len(points), _CHUNK))
     return to_points, to_table
@@ -86,11 +86,11 @@ def second(
         )
     if needs[1]:
         to_points = torch.zeros_like(points)
-        sources = _flat(points), along, _flat(table), above, _flat(to_points)
+        arrays: list[Any] = [_flat(t) for t in (points, direction, table, columns, to_points)]
 
         def run(start: int, stop: int) -> None:
             for pair in pairs:
-                kernels.slope_slope(*sources, *pair, start, stop)
+                kernels.slope_slope(*arrays, *pair, start, stop)
 
         parallel_for(run, chunks(len(points), _CHUNK))
     if needs[2]:

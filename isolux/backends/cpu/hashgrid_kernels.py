@@ -30,6 +30,12 @@ def _locate(x: Any, scale: Any) -> Any:
     return np.uint64(cell), place - real(cell), inner
 
 
+@kernel
+def _wrapped(row: Any, rows: Any) -> Any:
+    """Corners past the last one, half a cell outside, share rows with the next line."""
+    return row if row < rows else row - rows
+
+
 @kernel(fastmath=SHADING_MATH)
 def _entries(
     x: Any, y: Any, z: Any, resolution: Any, first: Any, rows: Any, shift: Any, direct: bool
@@ -38,22 +44,19 @@ def _entries(
     one = np.uint64(1)
     wide = one << shift
     if direct:
-        plane, last = resolution * resolution, rows - one
+        plane = resolution * resolution
         a = x + resolution * y + plane * z
         b, c, d = a + resolution, a + plane, a + plane + resolution
-        # Corners past the last one, half a cell outside, share rows with the next line.
-        b, c, d = (
-            b if b < last else b - rows,
-            c if c < last else c - rows,
-            d if d < last else d - rows,
+        return (
+            first + (a << shift),
+            first + (_wrapped(a + one, rows) << shift),
+            first + (_wrapped(b, rows) << shift),
+            first + (_wrapped(b + one, rows) << shift),
+            first + (_wrapped(c, rows) << shift),
+            first + (_wrapped(c + one, rows) << shift),
+            first + (_wrapped(d, rows) << shift),
+            first + (_wrapped(d + one, rows) << shift),
         )
-        a, b, c, d = (
-            (a << shift) + first,
-            (b << shift) + first,
-            (c << shift) + first,
-            (d << shift) + first,
-        )
-        return a, a + wide, b, b + wide, c, c + wide, d, d + wide
     mask = (rows - one) << shift
     x0, y0, z0 = x << shift, (y * _PRIME_Y) << shift, (z * _PRIME_Z) << shift
     x1, y1, z1 = x0 + wide, y0 + (_PRIME_Y << shift), z0 + (_PRIME_Z << shift)
