@@ -15,6 +15,8 @@ __all__ = [
     "CUBE_EDGE_SLOTS",
     "NEXT_TO_NOTHING",
     "TET_EDGES",
+    "cube_groups",
+    "cube_twists",
     "tet_faces",
 ]
 
@@ -75,3 +77,79 @@ def _outwards(triangle: list[int], case: int) -> list[int]:
     inside = [bool(case >> i & 1) for i in range(4)]
     outward = _TET_CORNERS[np.logical_not(inside)].mean(0) - _TET_CORNERS[inside].mean(0)
     return triangle if np.cross(b - a, c - a) @ outward > 0 else triangle[::-1]
+
+
+def _cube_faces() -> tuple[tuple[int, ...], ...]:
+    """Corners of a cube's faces in cyclic order; face 2 a + s is on side s of axis a."""
+    faces = []
+    for axis in range(3):
+        u, v = 1 << (axis + 1) % 3, 1 << (axis + 2) % 3
+        for side in (0, 1 << axis):
+            faces.append((side, side + u, side + u + v, side + v))
+    return tuple(faces)
+
+
+_EDGE_OF_ENDS = {frozenset(ends): edge for edge, ends in enumerate(CUBE_EDGES)}
+
+
+def _links(case: int, face: tuple[int, ...], flipped: bool) -> list[tuple[int, int]]:
+    """Which crossed edges of a cube's face the surface joins within that face.
+
+    Where all four are crossed it cuts off the inside corners, or the outside ones if flipped.
+    """
+    inside = [bool(case >> corner & 1) for corner in face]
+    edges = [_EDGE_OF_ENDS[frozenset((face[i], face[i - 3]))] for i in range(4)]
+    crossed = [i for i in range(4) if inside[i] != inside[i - 3]]
+    if len(crossed) < 4:
+        return [(edges[crossed[0]], edges[crossed[1]])] if crossed else []
+    # Edge i leaves corner i, edge i - 1 comes to it.
+    return [(edges[i - 1], edges[i]) for i in range(4) if inside[i] != flipped]
+
+
+def _groups(case: int, flipped_face: int) -> list[int]:
+    """For each edge of a cube the number of the surface patch that crosses it, or -1."""
+    links = [
+        link
+        for number, face in enumerate(_cube_faces())
+        for link in _links(case, face, number == flipped_face)
+    ]
+    label = {edge: edge for link in links for edge in link}
+    for _ in range(12):  # the lowest edge's number spreads round each patch's outline
+        for a, b in links:
+            label[a] = label[b] = min(label[a], label[b])
+    order = {low: number for number, low in enumerate(sorted(set(label.values())))}
+    return [order[label[edge]] if edge in label else -1 for edge in range(12)]
+
+
+@cache
+def cube_twists() -> Int8[np.ndarray, " 256"]:
+    """The face through which one patch of a cube's case passes twice, or -1.
+
+    Two cubes that both do so at the face they share would make an edge with four faces. The
+    cure (Wenger 2013, "Isosurfaces", section 3.3) is to cut that face the other way in both.
+    """
+    table = np.full(256, -1, np.int8)
+    for case in range(256):
+        groups = _groups(case, -1)
+        for number, face in enumerate(_cube_faces()):
+            links = _links(case, face, False)
+            if len(links) == 2 and groups[links[0][0]] == groups[links[1][0]]:
+                table[case] = number
+    table.flags.writeable = False
+    return table
+
+
+@cache
+def cube_groups() -> Int8[np.ndarray, "512 12"]:
+    """For each case, and edge of the cube, the dual vertex that the edge belongs to, or -1.
+
+    Rows from 256 on are the cases with the face of `cube_twists` cut the other way.
+    """
+    twists = cube_twists()
+    table = np.array(
+        [_groups(case, -1) for case in range(256)]
+        + [_groups(case, int(twists[case])) for case in range(256)],
+        np.int8,
+    )
+    table.flags.writeable = False
+    return table
