@@ -85,6 +85,22 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     assert all(key in text for key in ("seed", "light.lern", "light.learn", "data.size"))
 
 
+@pytest.mark.parametrize("kind", ["nerf_synthetic", "auto"])
+def test_a_folder_that_is_no_scene(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.conf").write_text(f"data.kind = {kind}")
+    text = said("train", "--conf", "a.conf", "data.path=empty", cwd=tmp_path)
+    assert "transforms_train.json" in text
+
+
+def test_a_folder_that_holds_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("{}")
+    text = said("train", "--conf", "demo", "out=run", cwd=tmp_path)
+    assert "already holds a run" in text
+    assert "--resume" in text
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
