@@ -17,9 +17,9 @@ from isolux.confs.read import resolved
 from isolux.confs.schema import RunConf
 from isolux.optimize.build import Problem, build
 from isolux.optimize.checkpoint import Checkpoint, latest, save_checkpoint
+from isolux.optimize.comparison import comparison_row
 from isolux.optimize.drive import optimise
 from isolux.optimize.files import RunFolder
-from isolux.optimize.comparison import comparison_row
 from isolux.optimize.finish import finish
 from isolux.optimize.lock import locked
 from isolux.optimize.log import cut_log
@@ -35,8 +35,9 @@ from isolux.optimize.observers import (
     catch_interrupts,
 )
 from isolux.optimize.plan import Phase
-from isolux.optimize.run import Run, load
+from isolux.optimize.report import write_report
 from isolux.optimize.results import compared, spread, view_metrics
+from isolux.optimize.run import Run, load
 from isolux.optimize.scene import MeshScene, TopologyScene
 from isolux.render.picture import write_png
 
@@ -67,22 +68,36 @@ def train(conf: RunConf, resume: bool = False) -> Run:
         problem = build(conf)
         folder.create(resolved(conf, _made_by(problem)), resume)
         start = latest(folder.checkpoints) if resume else None
-        if start is not None:
-            cut_log(folder.log, start.seconds)
-        interrupt = stack.enter_context(catch_interrupts())
-        progress = stack.enter_context(Progress())
-
-        def keep(checkpoint: Checkpoint) -> None:
-            save_checkpoint(folder.checkpoints, checkpoint)
+        cut_log(folder.log, start.seconds if start else 0.0)
 
         def seconds() -> float:
             return (start.seconds if start else 0.0) + time.monotonic() - began
 
-        watch = _watcher(conf, problem, folder, progress, interrupt, keep)
-        scene, spent = optimise(conf, problem, start, watch, keep, seconds)
-        progress.close()
+        scene, spent = _optimised(conf, problem, folder, start, seconds)
         run = Run(folder.path, conf, problem.backend, scene, {})
         return finish(run, problem.scene, spent, seconds)
+
+
+def _optimised(
+    conf: RunConf,
+    problem: Problem,
+    folder: RunFolder,
+    start: Checkpoint | None,
+    seconds: Callable[[], float],
+) -> tuple[MeshScene, dict[str, float]]:
+    """The loop, in which Ctrl-C waits for the step in progress and its checkpoint."""
+    with Progress() as progress, catch_interrupts() as interrupt:
+
+        def keep(checkpoint: Checkpoint) -> None:
+            save_checkpoint(folder.checkpoints, checkpoint)
+            interrupt.raise_if_requested()
+
+        watch = _watcher(conf, problem, folder, progress, interrupt, keep)
+        try:
+            return optimise(conf, problem, start, watch, keep, seconds)
+        except (KeyboardInterrupt, FloatingPointError):
+            write_report(folder)  # how far it came
+            raise
 
 
 def _watcher(
@@ -101,8 +116,7 @@ def _watcher(
     ) -> Sequence[Observer]:
         def stop(info: StepInfo) -> None:
             if interrupt.requested:
-                keep(snapshot())
-                interrupt.raise_if_requested()
+                keep(snapshot())  # and raises
 
         def picture(info: StepInfo) -> None:
             stage = phase.name.replace(", ", "_")

@@ -28,8 +28,9 @@ _log = logging.getLogger(__name__)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".exr", ".hdr", ".webp", ".PNG", ".JPG", ".JPEG")
 _LENS = ("k1", "k2", "k3", "k4", "p1", "p2")
 # Blender's camera looks along -z with +y up; ours along +z with +y down.
-_FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
-_OURS_FROM_BLENDER = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
+FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
+OURS_FROM_BLENDER = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
+BLENDER_FROM_OURS = OURS_FROM_BLENDER.T
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _frame(index: Path, number: int, frame: Any, meta: dict[str, Any]) -> _Frame
             raise ValueError(f"{label}: '{key}' must be a number, got {value!r}")
         numbers[key] = float(value)
     file = _find(index.parent, frame["file_path"].replace("\\", "/"))
-    pose = _OURS_FROM_BLENDER @ _rigid(frame["transform_matrix"], label) @ _FLIP_YZ
+    pose = OURS_FROM_BLENDER @ _rigid(frame["transform_matrix"], label) @ FLIP_YZ
     return _Frame(file, label, pose, numbers)
 
 

@@ -54,6 +54,11 @@ class Views(ABC):
     def names(self) -> tuple[str, ...]:
         """All names."""
 
+    @property
+    def files(self) -> tuple[Path, ...] | None:
+        """The pictures' files; none for views that are drawn."""
+        return None
+
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> Batch:
         """The views at `indices`, in that order; repeated and no indices are fine."""
@@ -76,6 +81,7 @@ class StoredViews(Views):
         rgba: linear straight colours and alpha, at the same size.
         names: one for each view.
         scene: where they come from, for messages.
+        files: that the pictures were read from.
 
     Raises:
         ValueError: no views; alpha that is zero in all views, or one in all views.
@@ -90,7 +96,9 @@ class StoredViews(Views):
         rgba: Sequence[Float[Tensor, "h w 4"]],
         names: Sequence[str],
         scene: Path | str = "scene",
+        files: Sequence[Path] | None = None,
     ) -> None:
+        self._files = None if files is None else tuple(files)
         if not rgba or not len(rgba) == len(names) == len(cameras):
             raise ValueError(
                 f"{scene}: {len(rgba)} pictures, {len(names)} names, {len(cameras)} cameras;"
@@ -148,7 +156,8 @@ class StoredViews(Views):
 
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             rgba = list(pool.map(load, files))
-        return cls(cameras.resized(height, width), rgba, _unique_names(files), index)
+        names = _unique_names(files)
+        return cls(cameras.resized(height, width), rgba, names, index, files)
 
     @property
     def cameras(self) -> Cameras:
@@ -159,6 +168,11 @@ class StoredViews(Views):
     def names(self) -> tuple[str, ...]:
         """All names."""
         return self._names
+
+    @property
+    def files(self) -> tuple[Path, ...] | None:
+        """The files that they were read from."""
+        return self._files
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The views at `indices`."""

@@ -19,7 +19,7 @@ from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.cameras import Cameras
 from isolux.geometry.hull_kernels import carve, distance_to_silhouette
 
-__all__ = ["fit_box", "visual_hull"]
+__all__ = ["fit_box", "rays_beside", "visual_hull"]
 
 _LONGEST = 512  # larger masks are halved: a lattice cannot use more
 _POINTS = 8192  # a task's points
@@ -132,6 +132,44 @@ def fit_box(
     low, high = closer or (low, high)
     centre = torch.tensor(0.5 * (low + high), dtype=torch.float32)
     return centre, float((high - low).max() * (1 + 2 * margin))
+
+
+def rays_beside(
+    masks: Float[Tensor, "v h w"],
+    cameras: Cameras,
+    centre: Float[Tensor, " 3"],
+    extent: float,
+    most: int = 4096,
+) -> float:
+    """The share of the masked pixels that see nothing of a cube.
+
+    Such a pixel shows a part of the object that lies outside of the cube, wherever it lies.
+
+    Args:
+        masks: coverage in [0, 1].
+        cameras: one for each mask.
+        centre: of the cube.
+        extent: edge length of the cube.
+        most: pixels of a view that are looked at, evenly spread.
+
+    Returns:
+        Between 0 and 1; 0 without a masked pixel.
+    """
+    beside = total = 0
+    for i, mask in enumerate(masks):
+        pixels = (mask.reshape(-1) > 0.5).nonzero()[:, 0]
+        pixels = pixels[:: max(1, -(-len(pixels) // most))]
+        at = torch.stack([pixels % mask.shape[1], pixels // mask.shape[1]], -1) + 0.5
+        flat = (at - cameras.centre_px[i]) / cameras.focal_px[i]
+        pose = cameras.world_from_camera[i]
+        ray = torch.cat([flat, torch.ones_like(flat[:, :1])], -1) @ pose[:3, :3].T
+        # Slabs; a component of zero divides to infinities, which compare as they should.
+        sides = torch.stack([centre - 0.5 * extent, centre + 0.5 * extent])[:, None]  # [2,1,3]
+        reach = (sides - pose[:3, 3]) / torch.where(ray.abs() < 1e-12, 1e-12, ray)
+        near = reach.amin(0).amax(-1).clamp(min=0.0)
+        beside += int((near > reach.amax(0).amin(-1)).sum())
+        total += len(pixels)
+    return beside / total if total else 0.0
 
 
 def _silhouettes(masks: Tensor, cameras: Cameras) -> _Silhouettes:

@@ -17,15 +17,16 @@ from isolux.backends.encode import HashGridSpec
 from isolux.confs.schema import GeometryConf, LossConf, RunConf
 from isolux.data.assets.hdr import load_probe
 from isolux.data.detect import read_asset
-from isolux.optimize.open import Scene, open_scene
 from isolux.data.views import Views
+from isolux.geometry.cameras import Cameras
 from isolux.geometry.fields import Field, SphereField
-from isolux.geometry.mesh_field import MeshField
-from isolux.geometry.hull import fit_box, visual_hull
+from isolux.geometry.hull import fit_box, rays_beside, visual_hull
 from isolux.geometry.mesh import Mesh
+from isolux.geometry.mesh_field import MeshField
 from isolux.geometry.sdf_grid import SdfGrid
 from isolux.geometry.sdf_network import SdfNetwork
 from isolux.optimize.objective import ImageTerms
+from isolux.optimize.open import Scene, open_scene
 from isolux.optimize.randomness import generator_for
 from isolux.optimize.stages import Rates, Recipe
 from isolux.optimize.weights import Ramp, constant
@@ -36,6 +37,7 @@ from isolux.render.material import Limits
 __all__ = ["Problem", "build", "select_backend"]
 
 _HULL_VIEWS = 64  # masks that carve the starting shape: more add time and little shape
+_BESIDE, _MUCH_BESIDE = 0.005, 0.05  # of the masked pixels: worth a word; too many
 _log = logging.getLogger(__name__)
 
 
@@ -144,17 +146,47 @@ def _masks(train: Views) -> tuple[Float[Tensor, "v h w"], list[int]]:
 
 
 def _box(conf: GeometryConf, train: Views) -> tuple[Float[Tensor, " 3"], float]:
-    """Centre and edge length of the grid: those given, the rest fitted to the masks."""
-    if conf.centre is not None and conf.extent is not None:
-        return torch.tensor(conf.centre), conf.extent
-    if conf.extent is not None:
-        return torch.zeros(3), conf.extent
+    """Centre and edge length of the grid: those given, the rest fitted to the masks.
+
+    Raises:
+        ValueError: when the box that is given leaves out much of what the masks show, with
+            the one that would fit.
+    """
     masks, chosen = _masks(train)
-    centre, extent = fit_box(masks, train.cameras[chosen])
-    if conf.centre is not None:
-        centre = torch.tensor(conf.centre)
-    _log.info("grid: centre %s, extent %.3f", [round(c, 3) for c in centre.tolist()], extent)
+    cameras = train.cameras[chosen]
+    given = conf.centre is not None or conf.extent is not None
+    if conf.centre is not None and conf.extent is not None:
+        centre, extent = torch.tensor(conf.centre), conf.extent
+    else:
+        centre, extent = fit_box(masks, cameras)
+        if conf.centre is not None:
+            centre = torch.tensor(conf.centre)
+        extent = conf.extent or extent
+    _log.info("grid: centre %s, extent %.3f", _rounded(centre), extent)
+    missed = rays_beside(masks, cameras, centre, extent) if given else 0.0
+    if missed > _BESIDE:
+        text = (
+            f"object outside the grid: {missed:.0%} of the masked pixels see nothing of the "
+            f"cube with centre {_rounded(centre)} and extent {extent:.4g}"
+        )
+        if missed <= _MUCH_BESIDE:
+            _log.warning("%s", text)
+        else:
+            raise ValueError(f"{text}; {_fitting_box(masks, cameras)}")
     return centre, float(extent)
+
+
+def _fitting_box(masks: Float[Tensor, "v h w"], cameras: Cameras) -> str:
+    try:
+        centre, extent = fit_box(masks, cameras)
+    except ValueError:  # no box follows from these masks
+        return "set geometry.centre and geometry.extent"
+    numbers = ",".join(f"{c:.4g}" for c in centre.tolist())
+    return f"this one fits: geometry.centre={numbers} geometry.extent={extent:.4g}"
+
+
+def _rounded(centre: Float[Tensor, " 3"]) -> list[float]:
+    return [round(c, 3) for c in centre.tolist()]
 
 
 def _box_of(mesh: Mesh | None) -> tuple[Float[Tensor, " 3"], float]:

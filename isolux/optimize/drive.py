@@ -1,7 +1,9 @@
 """A run from its first step to its last file, resumable at every checkpoint."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +30,8 @@ from isolux.optimize.stages import (
 __all__ = ["Watch", "optimise", "scene_state"]
 
 AnyScene = TopologyScene | MeshScene
+_log = logging.getLogger(__name__)
+_OTHER_SETTINGS = "resume with the settings that the run was started with (its conf.json)"
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ def optimise(
     left = Place(**start.extra) if start is not None else Place()
     if not 0 <= left.phase < len(plan):
         raise ValueError(f"the checkpoint is of phase {left.phase}, this run has {len(plan)}")
+    if start is not None and start.stage != plan[left.phase].stage:
+        raise ValueError(f"the checkpoint is of a {start.stage} stage; {_OTHER_SETTINGS}")
     optimised, made = left.optimised, left.made
 
     scene: AnyScene | None = None
@@ -85,7 +91,7 @@ def optimise(
         scene = _restore(problem, phase, here) if here else _enter(problem, phase, scene)
         optimizer = optimizer_for(scene, problem.rates[phase.stage])
         if here is not None:
-            load_optimizer_tensors(optimizer, here.tensors)
+            _fitting(load_optimizer_tensors, optimizer, here.tensors)
         share = seconds_of(plan, index, budget, seconds()) if budget else None
         already = left.phase_elapsed if here else 0.0
         clock = Clock(phase.steps, share + already if share is not None else None, already)
@@ -160,16 +166,34 @@ def _enter(problem: Problem, phase: Phase, scene: AnyScene | None) -> AnyScene:
     if problem.base_mesh is not None:
         return mesh_scene(recipe, problem.base_mesh, None, recipe.light())
     assert isinstance(scene, TopologyScene)
-    return mesh_scene(
-        recipe, scene.geometry.extract_mesh(recipe.backend), scene.material, scene.light
-    )
+    mesh = scene.geometry.extract_mesh(recipe.backend)
+    if not len(mesh.faces):
+        _log.warning(
+            "the surface is empty: the distance field has one sign everywhere. "
+            "Check masks and cameras, or set geometry.init=hull, more steps, lower rates"
+        )
+    return mesh_scene(recipe, mesh, scene.material, scene.light)
+
+
+def _fitting(load: Callable[..., Any], *arguments: Any) -> Any:
+    """What a loader gives, its complaints told as what a person can mend.
+
+    Raises:
+        ValueError: the tensors are not those that the settings ask for.
+    """
+    try:
+        return load(*arguments)
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"the checkpoint does not fit: {reason}; {_OTHER_SETTINGS}") from None
 
 
 def _restore(problem: Problem, phase: Phase, start: Checkpoint) -> AnyScene:
     state = scene_state(start)
     if phase.stage == "mesh":
         recipe, light = problem.recipe, problem.recipe.light()
-        return restored_mesh_scene(
+        scene: AnyScene = _fitting(
+            restored_mesh_scene,
             recipe.backend,
             state,
             recipe.limits,
@@ -178,7 +202,9 @@ def _restore(problem: Problem, phase: Phase, start: Checkpoint) -> AnyScene:
             light.base.requires_grad and not recipe.lock_light,
             light.solid_angles,
         )
-    return restored_topology_scene(problem.recipe, phase.resolution, state)
+    else:
+        scene = _fitting(restored_topology_scene, problem.recipe, phase.resolution, state)
+    return scene
 
 
 def scene_state(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 import isolux
 from isolux.backends import Backend
-from isolux.confs.schema import RunConf
 from isolux.data.assets.gltf_write import write_glb
 from isolux.data.assets.hdr import write_hdr
 from isolux.data.assets.obj_write import write_obj
 from isolux.data.assets.ply import write_ply
 from isolux.data.assets.textures import MeshAsset, TextureSet
+from isolux.data.transforms import write_transforms
 from isolux.geometry.distance import surface_metrics
 from isolux.geometry.statistics import mesh_statistics
 from isolux.optimize.comparison import comparison_row
@@ -35,6 +35,7 @@ __all__ = ["asset_of", "comparisons", "export", "finish", "metrics_of", "write_a
 
 _TRAIN_VIEWS = 8  # on which the training figures are taken
 _PICTURES = 4  # comparison rows
+_CAMERAS = 1000  # in a file: of a mesh drawn on the fly there is no end
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +52,7 @@ def finish(
     """
     folder = RunFolder(run.folder)
     write_assets(run, folder.mesh)
+    write_cameras(scene, folder.cameras)
     metrics = metrics_of(run, scene)
     for name, picture in comparisons(run, scene).items():
         write_png(folder.images / f"compare_{name}.png", picture)
@@ -86,6 +88,19 @@ def write_assets(run: Run, folder: Path) -> None:
     write_obj(folder / "mesh.obj", asset)
     write_glb(folder / "mesh.glb", asset)
     write_hdr(folder / "probe.hdr", run.light)
+
+
+def write_cameras(scene: Scene, folder: Path) -> None:
+    """transforms.json of the views to train on, and transforms_test.json."""
+    for name, views in (("transforms", scene.train), ("transforms_test", scene.test)):
+        chosen = spread(len(views), _CAMERAS)
+        names, files = views.names, views.files
+        write_transforms(
+            folder / f"{name}.json",
+            views.cameras[chosen],
+            [names[i] for i in chosen],
+            None if files is None else [files[i] for i in chosen],
+        )
 
 
 def export(run: Run, path: Path, kind: str) -> None:

@@ -54,10 +54,16 @@ def fit(
         total = weighted_sum(terms, weights, progress)
         if not math.isfinite(total.item()):  # sync: a NaN found late is a lost night
             bad = {name: term.item() for name, term in terms.items() if not term.isfinite()}
-            raise FloatingPointError(f"{stage}, step {step}: terms are not finite: {bad}")
+            said = f"terms are not finite: {bad or 'their sum overflows'}"
+            raise FloatingPointError(f"{stage}, step {step}: {said}")
         optimizer.zero_grad(set_to_none=True)
         total.backward()
-        _guard(stage, step, optimizer)
+        if bad_groups := _not_finite(optimizer):
+            guilty = _guilty(objective(step, progress), weights, progress, optimizer)
+            raise FloatingPointError(
+                f"{stage}, step {step}: gradients of {bad_groups} are not finite, "
+                f"from the terms {guilty}"
+            )
         optimizer.step()
         after_step()
         info = StepInfo(
@@ -75,10 +81,34 @@ def fit(
     return step
 
 
-def _guard(stage: str, step: int, optimizer: torch.optim.Optimizer) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None and not math.isfinite(parameter.grad.sum().item()):
-                raise FloatingPointError(
-                    f"{stage}, step {step}: the gradient of {group['name']} is not finite"
-                )
+def _not_finite(optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of the groups with a gradient that is not finite."""
+    return [
+        str(group.get("name", number))
+        for number, group in enumerate(optimizer.param_groups)
+        if not all(
+            math.isfinite(parameter.grad.sum().item())  # sync
+            for parameter in group["params"]
+            if parameter.grad is not None
+        )
+    ]
+
+
+def _guilty(
+    terms: Mapping[str, Tensor],
+    weights: Mapping[str, Ramp],
+    progress: float,
+    optimizer: torch.optim.Optimizer,
+) -> list[str]:
+    """Names of the terms that give such gradients, each differentiated alone."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def is_guilty(name: str, term: Tensor) -> bool:
+        if not term.requires_grad:
+            return False
+        gradients = torch.autograd.grad(
+            weights[name](progress) * term, parameters, retain_graph=True, allow_unused=True
+        )
+        return any(g is not None and not bool(g.isfinite().all()) for g in gradients)
+
+    return [name for name, term in terms.items() if is_guilty(name, term)]

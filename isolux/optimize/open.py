@@ -8,11 +8,11 @@ from torch import Tensor
 from isolux.backends import Backend
 from isolux.confs.schema import DataConf
 from isolux.data.assets.hdr import load_probe
+from isolux.data.assets.textures import MeshAsset
 from isolux.data.blender import nerf_synthetic_views
 from isolux.data.detect import read_asset, scene_kind
 from isolux.data.procedural import demo_scene
 from isolux.data.rendered import RenderedViews
-from isolux.data.assets.textures import MeshAsset
 from isolux.data.views import Views
 
 __all__ = ["Scene", "open_scene"]
@@ -59,7 +59,8 @@ def open_scene(data: DataConf, backend: Backend, seed: int) -> Scene:
         asset = read_asset(data.path)
         if data.envmap is None:
             raise ValueError(
-                "data.envmap is not set: a mesh is drawn as reference under a probe (.hdr, .exr)"
+                "data.envmap is not set: a mesh is drawn as reference under a probe "
+                "(.hdr, .exr)"
             )
         probe = load_probe(data.envmap)
     probe = probe * data.envmap_scale

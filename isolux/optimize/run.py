@@ -92,7 +92,8 @@ def load(folder: Path) -> Run:
         raise FileNotFoundError(f"{folder}: holds no checkpoint that can be read")
     if checkpoint.stage != "mesh":
         raise ValueError(
-            f"{folder}: the run is still in its {checkpoint.stage} stage; finish it with --resume"
+            f"{folder}: the run is still in its {checkpoint.stage} stage; "
+            "finish it with --resume"
         )
     backend = select_backend(conf)
     scene = restored_mesh_scene(
