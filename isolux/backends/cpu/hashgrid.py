@@ -57,7 +57,7 @@ def backward(
 
         def run(start: int, stop: int) -> None:
             for pair in pairs:
-                kernels.slope(*arrays, *pair, start, stop)
+                kernels.slope(*[*arrays, *pair, start, stop])
 
         parallel_for(run, chunks(len(points), _CHUNK))
     return to_points, to_table
@@ -90,7 +90,7 @@ def second(
 
         def run(start: int, stop: int) -> None:
             for pair in pairs:
-                kernels.slope_slope(*arrays, *pair, start, stop)
+                kernels.slope_slope(*[*arrays, *pair, start, stop])
 
         parallel_for(run, chunks(len(points), _CHUNK))
     if needs[2]:
