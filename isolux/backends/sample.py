@@ -88,7 +88,12 @@ def mip_chain(texture: Float[Tensor, "h w c"]) -> list[Float[Tensor, "_ _ c"]]:
     """
     chain = [texture]
     while max(chain[-1].shape[:2]) > 1:
-        chain.append(_halve(_halve(chain[-1], 0), 1))
+        height, width = chain[-1].shape[:2]
+        if height % 2 or width % 2:
+            chain.append(_halve(_halve(chain[-1], 0), 1))
+        else:  # the usual case, in one pass: rows of channels are torch's "channels last"
+            pooled = torch.nn.functional.avg_pool2d(chain[-1].permute(2, 0, 1)[None], 2)
+            chain.append(pooled[0].permute(1, 2, 0).contiguous())
     return chain
 
 

@@ -140,4 +140,4 @@ class TextureMaterial(nn.Module):
     @torch.no_grad()
     def clamp(self) -> None:
         """Put the texels back into their ranges."""
-        self.texels.copy_(torch.minimum(torch.maximum(self.texels, self.low), self.high))
+        torch.clamp(self.texels, self.low, self.high, out=self.texels)
