@@ -83,7 +83,7 @@ def dipoles(corners: Any, child: Any, dipole: Any) -> None:
 
 
 @kernel
-def _add_triangle(c: Any, i: int, dipole: Any, d: int) -> float:
+def _add_triangle(c: Any, i: int, dipole: Any, d: int) -> Any:
     """Add area times centre, and the area vector; return the area, never zero."""
     ux, uy, uz = c[i + 3] - c[i], c[i + 4] - c[i + 1], c[i + 5] - c[i + 2]
     vx, vy, vz = c[i + 6] - c[i], c[i + 7] - c[i + 1], c[i + 8] - c[i + 2]
@@ -100,7 +100,7 @@ def _add_triangle(c: Any, i: int, dipole: Any, d: int) -> float:
 
 
 @kernel
-def _gap(a: Any, i: int, b: Any, j: int) -> float:
+def _gap(a: Any, i: int, b: Any, j: int) -> Any:
     x, y, z = a[i] - b[j], a[i + 1] - b[j + 1], a[i + 2] - b[j + 2]
     return np.sqrt(x * x + y * y + z * z)
 

@@ -18,11 +18,12 @@ from isolux.backends.extract import (
     flexicubes,
     marching_tetrahedra,
 )
+from isolux.geometry.bvh import TriangleTree
 from isolux.geometry.lattice import cube_lattice, tet_lattice
 from isolux.geometry.lattice_values import interpolate_lattice
 from isolux.geometry.mesh import Mesh
 
-__all__ = ["Field", "GridField", "SphereField"]
+__all__ = ["Field", "GridField", "MeshField", "SphereField"]
 
 _CHUNK = 2**17  # points evaluated at once
 
@@ -102,7 +103,8 @@ class SphereField(Field):
 
     def value(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """Distance to the sphere, negative inside."""
-        return (points - self.centre.to(points)).norm(dim=-1) - self.radius
+        distance: Tensor = (points - self.centre.to(points)).norm(dim=-1)
+        return distance - self.radius
 
     def gradient(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """The direction away from the centre; zero at the centre."""
@@ -154,3 +156,41 @@ class GridField(Field):
                 local = target - interpolate_lattice(self.lattice, shift, local)
         values = self.values.to(points)
         return interpolate_lattice(self.lattice, values[:, None], local)[:, 0]
+
+
+class MeshField(Field):
+    """The exact distance to a mesh, with a sign by its winding number.
+
+    The mesh need not be closed or clean: where it has gaps the sign follows the surface that
+    would fill them (Jacobson et al. 2013).
+
+    Raises:
+        ValueError: when the mesh has no faces, or a vertex that is not finite.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self._tree = TriangleTree(mesh.vertices, mesh.faces)
+
+    @property
+    def bounds(self) -> Float[Tensor, "2 3"]:
+        """The box about the faces."""
+        used = self.mesh.vertices.detach()[self.mesh.faces.long().reshape(-1)]
+        return torch.stack([used.min(0).values, used.max(0).values])
+
+    def value(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """Distance to the nearest triangle, negative inside. No graph: see `gradient`."""
+        distance, _ = self._tree.closest(points)
+        inside = self._tree.winding(points) > 0.5
+        return torch.where(inside, -distance, distance).to(points)
+
+    def gradient(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """By central differences over a ten-thousandth of the bounds, of unit length."""
+        low, high = self.bounds
+        step = 1e-4 * float((high - low).norm()) * torch.eye(3, dtype=torch.float64)
+        wide = points.detach().double()
+        slope = torch.stack(
+            [self.value(wide + axis) - self.value(wide - axis) for axis in step], dim=-1
+        )
+        unit: Tensor = torch.nn.functional.normalize(slope, dim=-1)
+        return unit.to(points)

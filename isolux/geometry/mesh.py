@@ -34,7 +34,8 @@ def face_normals(
 ) -> Float[Tensor, "f 3"]:
     """Normals of the triangles, of twice the triangle's area in length."""
     a, b, c = (vertices.index_select(0, faces[:, i].long()) for i in range(3))
-    return torch.linalg.cross(b - a, c - a, dim=-1)
+    normals: Tensor = torch.linalg.cross(b - a, c - a, dim=-1)
+    return normals
 
 
 def vertex_normals(

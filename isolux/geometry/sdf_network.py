@@ -97,7 +97,8 @@ class SdfNetwork(nn.Module):
         # where() comes before sqrt(): the gradient of a norm at zero is not a number.
         square = local.square().sum(-1)
         away = torch.where(square > 0, square, 1.0).sqrt() * (square > 0)
-        return away - _SPHERE + self.network(features)[:, 0]
+        offset: Tensor = self.network(features)[:, 0]
+        return away - _SPHERE + offset
 
     def fit(
         self,
@@ -122,7 +123,7 @@ class SdfNetwork(nn.Module):
             weight = 1 / (0.05 + wanted.abs())
             loss = (weight * (self(local) - wanted).square()).mean()
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             for group in optimiser.param_groups:
                 group["lr"] = 1e-2 * 0.05 ** (step / steps)
             optimiser.step()
@@ -198,5 +199,5 @@ class NetworkField(Field):
         """Distances, differentiable in the points."""
         half = 0.5 * self.network.lattice.extent
         local = (points - self.network.lattice.centre) / half
-        parts = [self.network(part) for part in local.split(_CHUNK)]
+        parts = [self.network(part) for part in torch.split(local, _CHUNK)]
         return half * torch.cat(parts)

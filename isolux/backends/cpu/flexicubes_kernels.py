@@ -148,8 +148,8 @@ def place_vertices(
     beta: Any,
     vertices: Any,
     deviation: Any,
-    start: int,
-    stop: int,
+    start: Any,
+    stop: Any,
 ) -> None:
     """Each dual vertex is the beta-weighted mean of its group's alpha-weighted crossings."""
     plain = np.empty(36)
@@ -200,7 +200,7 @@ def place_vertices(
 
 
 @kernel
-def _gap(vertex: Any, plain: Any, i: int) -> float:
+def _gap(vertex: Any, plain: Any, i: int) -> Any:
     x, y, z = vertex[0] - plain[i], vertex[1] - plain[i + 1], vertex[2] - plain[i + 2]
     return np.sqrt(x * x + y * y + z * z)
 
@@ -301,29 +301,31 @@ def vertices_backward(
                 )
                 near_weight = _bounded(alpha, 8 * c + i)
                 far_weight = _bounded(alpha, 8 * c + j)
-                near, far = _crossing_backward(
+                to_near, to_far = _crossing_backward(
                     *(np.int64(cubes[8 * c + i]), np.int64(cubes[8 * c + j])),
                     *(near_weight, far_weight, to_slanted, point, value, to_point, to_value),
                 )
                 if len(alpha) > 0:
-                    to_alpha[8 * c + i] += near * (0.99 * 0.99 - (near_weight - 1) ** 2) / 0.99
-                    to_alpha[8 * c + j] += far * (0.99 * 0.99 - (far_weight - 1) ** 2) / 0.99
+                    to_alpha[8 * c + i] += (
+                        to_near * (0.99 * 0.99 - (near_weight - 1) ** 2) / 0.99
+                    )
+                    to_alpha[8 * c + j] += to_far * (0.99 * 0.99 - (far_weight - 1) ** 2) / 0.99
             at_pair += count
             group += 1
 
 
 @kernel
 def _crossing_backward(
-    a: int,
-    b: int,
-    near_weight: float,
-    far_weight: float,
+    a: Any,
+    b: Any,
+    near_weight: Any,
+    far_weight: Any,
     grad: Any,
     point: Any,
     value: Any,
     to_point: Any,
     to_value: Any,
-) -> tuple[float, float]:
+) -> tuple[Any, Any]:
     """Scatter from a crossing to its edge's ends; return the slopes with the two weights."""
     near, far = value[a] * near_weight, value[b] * far_weight
     along = _along(near, far)

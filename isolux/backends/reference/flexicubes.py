@@ -77,10 +77,12 @@ def backward(
             None if t is None else t.detach().requires_grad_()
             for t in (positions, sdf, alpha, beta, gamma)
         ]
-        point, value = inputs[0], inputs[1]
+        point, value, *weights = inputs
         assert point is not None
         assert value is not None
-        outputs = _surface(kept, lattice, point, value, *inputs[2:], training)
+        outputs = _surface(
+            kept, lattice, point, value, weights[0], weights[1], weights[2], training
+        )
         leaves = [t for t in inputs if t is not None]
         found = iter(
             torch.autograd.grad(outputs, leaves, (grad, deviation_grad), allow_unused=True)
