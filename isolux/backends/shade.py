@@ -111,16 +111,20 @@ class _ImageLoss(torch.autograd.Function):
         backend: Backend,
         kind: ImageLoss,
     ) -> Tensor:
-        ctx.save_for_backward(rgb, reference, weight)
+        # The slope costs as much as the value: where it will be wanted, one pass gives both.
+        only_rgb = ctx.needs_input_grad[:3] == (True, False, False)
+        total: Tensor
+        total, slope = backend.image_loss.forward(kind, rgb, reference, weight, only_rgb)
+        ctx.save_for_backward(rgb, reference, weight, slope)
         ctx.rest = backend, kind
-        total: Tensor = backend.image_loss.forward(kind, rgb, reference, weight)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         backend, kind = ctx.rest
-        found = backend.image_loss.backward(
-            kind, *ctx.saved_tensors, grad, ctx.needs_input_grad[:3]
-        )
+        *inputs, slope = ctx.saved_tensors
+        if slope is not None:
+            return slope * grad, None, None, None, None
+        found = backend.image_loss.backward(kind, *inputs, grad, ctx.needs_input_grad[:3])
         return *found, None, None

@@ -15,14 +15,19 @@ _CHUNK = 16384  # pixels of a task
 _KINDS = {"logl1": 0, "logl2": 1, "mse": 2, "smape": 3, "relmse": 4}
 
 
-def forward(kind: str, rgb: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
-    """Mean over everything, a scalar: sums of chunks, added in order in float64."""
-    which = _which(kind)
+def forward(
+    kind: str, rgb: Tensor, reference: Tensor, weight: Tensor, with_slope: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Mean over everything: sums of chunks, added in order in float64; its slope in rgb."""
+    which, count = _which(kind), max(rgb.numel(), 1)
+    slope = torch.empty_like(rgb) if with_slope else None
     flat = [t.numpy().reshape(-1) for t in (rgb, reference, weight)]
+    out = (rgb.new_empty(0) if slope is None else slope).numpy().reshape(-1)
+    scale = flat[0].dtype.type(1.0 / count)
     parts = parallel_for(
-        _forward, [(which, *flat, *part) for part in chunks(weight.numel(), _CHUNK)]
+        _forward, [(which, *flat, scale, out, *part) for part in chunks(weight.numel(), _CHUNK)]
     )
-    return rgb.new_tensor(sum(float(part) for part in parts) / max(rgb.numel(), 1))
+    return rgb.new_tensor(sum(float(part) for part in parts) / count), slope
 
 
 def backward(
@@ -102,15 +107,27 @@ def _distance(kind: int, x: Any, y: Any) -> Any:
 
 
 @kernel(fastmath=SHADING_MATH)
-def _forward(kind: int, rgb: Any, reference: Any, weight: Any, start: int, stop: int) -> float:
+def _forward(
+    kind: int,
+    rgb: Any,
+    reference: Any,
+    weight: Any,
+    scale: Any,
+    slope: Any,
+    start: int,
+    stop: int,
+) -> float:
     total = 0.0
+    wanted = slope.size > 0
     for p in range(start, stop):
         w = weight[p]
         for c in range(3):
-            x, _ = _held(rgb[3 * p + c] * w)
+            x, moves = _held(rgb[3 * p + c] * w)
             y, _ = _held(reference[3 * p + c] * w)
-            value, _, _ = _distance(kind, x, y)
+            value, dx, _ = _distance(kind, x, y)
             total += value
+            if wanted:
+                slope[3 * p + c] = dx * moves * w * scale
     return total
 
 

@@ -8,8 +8,15 @@ __all__ = ["backward", "forward"]
 _TOP = 65535.0
 
 
-def forward(kind: str, rgb: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
-    """Mean over everything, a scalar."""
+def forward(
+    kind: str, rgb: Tensor, reference: Tensor, weight: Tensor, with_slope: bool
+) -> tuple[Tensor, None]:
+    """Mean over everything, a scalar; the slope is left to `backward`."""
+    del with_slope
+    return _mean(kind, rgb, reference, weight), None
+
+
+def _mean(kind: str, rgb: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
     x, y = _held(rgb * weight), _held(reference * weight)
     return _distance(kind, x, y).sum() / max(x.numel(), 1)
 
@@ -25,7 +32,7 @@ def backward(
     """Gradients to rgb, reference and weight."""
     with torch.enable_grad():
         inputs = [t.detach().requires_grad_() for t in (rgb, reference, weight)]
-        found = torch.autograd.grad(forward(kind, *inputs), inputs, grad)
+        found = torch.autograd.grad(_mean(kind, *inputs), inputs, grad)
     return tuple(g if need else None for g, need in zip(found, needs, strict=True))
 
 
