@@ -19,10 +19,9 @@ from isolux.data.assets.hdr import load_probe
 from isolux.data.detect import read_asset
 from isolux.data.views import Views
 from isolux.geometry.cameras import Cameras
-from isolux.geometry.fields import Field, SphereField
+from isolux.geometry.fields import Field, MeshField, SphereField
 from isolux.geometry.hull import fit_box, rays_beside, visual_hull
 from isolux.geometry.mesh import Mesh
-from isolux.geometry.mesh_field import MeshField
 from isolux.geometry.sdf_grid import SdfGrid
 from isolux.geometry.sdf_network import SdfNetwork
 from isolux.optimize.objective import ImageTerms
@@ -267,4 +266,4 @@ def _base_mesh(path: Path | None) -> Mesh | None:
 def _field_of(path: Path) -> Field:
     """The signed distance of a mesh file, as a start."""
     mesh = read_asset(path).mesh
-    return MeshField(mesh.vertices, mesh.faces)
+    return MeshField(mesh)

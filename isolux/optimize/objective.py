@@ -24,7 +24,7 @@ __all__ = ["ImageTerms", "mesh_terms", "topology_terms"]
 
 _WORLD_JITTER = 0.01  # standard deviation, as a fraction of half the grid's extent
 _TEXTURE_JITTER = 0.005  # in texture coordinates
-_JITTERED = 4  # every so many pixels are asked for their neighbourhood
+_JITTERED = 8  # every so many pixels are asked for their neighbourhood
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,8 @@ def mesh_terms(
         assert gbuffer.texcoord is not None
         here = gbuffer.texcoord[::_JITTERED].detach()
         shift = torch.randn(here.shape, generator=generator) * _TEXTURE_JITTER
-        derivatives = gbuffer.texcoord_da
-        there = scene.material.sample(
-            here + shift, None if derivatives is None else derivatives[::_JITTERED]
-        )
-        at = torch.cat([picture.material.albedo, picture.material.orm], -1)[::_JITTERED]
-        terms |= _smoothness(at, there[:, :6], wanted, picture)
+        pair = scene.material.sample(torch.cat([here, here + shift]), None)[:, :6]
+        terms |= _smoothness(pair[: len(here)], pair[len(here) :], wanted, picture)
     if "normal_smooth" in wanted:
         normal = picture.material.normal
         flat = picture.alpha.new_zeros(0, 2) if normal is None else normal[:, :2]
