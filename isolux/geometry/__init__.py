@@ -1,1 +1,1 @@
-"""TODO-PACKAGE."""
+"""Cameras, meshes, fields, lattices and their surfaces; charts, tangents, surface metrics."""

@@ -4,7 +4,7 @@ Quadric edge collapse (Garland and Heckbert 1997) by fast-simplification. Letter
 f faces.
 """
 
-import fast_simplification  # type: ignore[import-untyped]
+import fast_simplification
 import numpy as np
 import torch
 
