@@ -273,13 +273,10 @@ class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, backend: Backend, layers: int, *rest: Tensor) -> Tensor:
         weights, biases = rest[:layers], rest[layers:]
-        keep = any(ctx.needs_input_grad)
-        out, hidden = backend.mlp.forward(x, weights, biases, keep)
+        out: Tensor = backend.mlp.forward(x, weights, biases)
         ctx.save_for_backward(x, *rest)
         ctx.rest = backend, layers
-        ctx.hidden = hidden  # raw tensors of our own making: no graph, hence no cycle
-        result: Tensor = out
-        return result
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -293,7 +290,7 @@ class _Mlp(torch.autograd.Function):
             grads = [next(found) if t.requires_grad else None for t in (x, *rest)]
         else:
             to_x, to_weights, to_biases = backend.mlp.backward(
-                x, weights, biases, ctx.hidden, grad, ctx.needs_input_grad[0]
+                x, weights, biases, grad, ctx.needs_input_grad[0]
             )
             grads = [to_x, *to_weights, *to_biases]
         return grads[0], None, None, *grads[1:]

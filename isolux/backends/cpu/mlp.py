@@ -1,97 +1,98 @@
 """Fully connected network on the processor. Letters as in `isolux.backends.encode`.
 
-Points go through in chunks whose activations stay in the L2 cache, several chunks to a task.
-Inside, a column is a point ([features, points]): the hash grid's own layout. A task adds up the
-weight gradients of its chunks in order, and tasks are added in order, so the number of threads
-does not matter.
+Points go through in chunks whose activations stay in the cache, many chunks to a task. A task
+adds up the weight gradients of its chunks in order, and tasks are added in order, so the
+number of threads does not matter.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from isolux.backends.cpu import mlp_kernels as kernels
 from isolux.backends.cpu.pool import chunks, parallel_for
 
 __all__ = ["backward", "forward"]
 
-_CHUNK = 1024  # points: 128 KiB for 32 features
-_TASK = 8 * _CHUNK
+_CHUNK = 256  # points: 32 KiB for 32 features
+_TASK = 8192
 
 
-def forward(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], keep: bool
-) -> tuple[Tensor, list[list[list[Tensor]]]]:
-    """Outputs [p, o], and if kept the hidden layers by task, chunk and layer."""
+def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """Outputs [p, o]."""
+    packed, _, offsets, sizes = _packed(weights, biases)
     out = x.new_empty(len(x), len(weights[-1]))
-
-    def run(start: int, stop: int) -> list[list[Tensor]]:
-        kept = []
-        for first in range(start, stop, _CHUNK):
-            last = min(first + _CHUNK, stop)
-            hidden = _hidden(x[first:last].T, weights, biases)
-            _linear_rows(hidden[-1], weights[-1], biases, out[first:last])
-            if keep:
-                kept.append(hidden[1:])
-        return kept
-
-    return out, parallel_for(run, chunks(len(x), _TASK))
+    common = *_strided(x), packed, offsets, sizes, out.numpy().reshape(-1), out.shape[1], _CHUNK
+    parallel_for(kernels.forward, [(*common, *part) for part in chunks(len(x), _TASK)])
+    return out
 
 
 def backward(
     x: Tensor,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
-    hidden: list[list[list[Tensor]]],
     grad: Tensor,
     need_x: bool,
 ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
     """Gradients to x, weights and biases. That to x is stored by columns."""
-    to_x = x.new_empty(x.shape[1], len(x)) if need_x else None
-
-    def run(start: int, stop: int, kept: list[list[Tensor]]) -> list[Tensor]:
-        sums = [torch.zeros_like(t) for t in (*weights, *biases)]
-        for chunk, first in enumerate(range(start, stop, _CHUNK)):
-            last = min(first + _CHUNK, stop)
-            above = grad[first:last].T
-            inputs = [x[first:last].T, *kept[chunk]]
-            for layer in reversed(range(len(weights))):
-                sums[layer].addmm_(above, inputs[layer].T)
-                if biases:
-                    sums[len(weights) + layer] += above.sum(dim=1)
-                if layer:
-                    above = torch.mm(weights[layer].T, above)
-                    torch.ops.aten.threshold_backward.grad_input(
-                        above, inputs[layer], 0, grad_input=above
-                    )
-                elif to_x is not None:
-                    torch.mm(weights[0].T, above, out=to_x[:, first:last])
-        return sums
-
-    tasks = [
-        (start, stop, kept)
-        for (start, stop), kept in zip(chunks(len(x), _TASK), hidden, strict=True)
-    ]
-    totals = [torch.zeros_like(t) for t in (*weights, *biases)]
-    for sums in parallel_for(run, tasks):
-        for total, part in zip(totals, sums, strict=True):
-            total += part
-    layers = len(weights)
-    return None if to_x is None else to_x.T, totals[:layers], totals[layers:]
+    packed, transposed, offsets, sizes = _packed(weights, biases)
+    to_x = x.new_empty(x.shape[1] if need_x else 0, len(x))
+    parts = chunks(len(x), _TASK)
+    to_weights = np.zeros((len(parts), packed.size), dtype=packed.dtype)
+    to_biases = np.zeros((len(parts), offsets.size), dtype=packed.dtype)
+    above = grad.contiguous().numpy().reshape(-1), grad.shape[1], to_x.numpy().reshape(-1)
+    common = *_strided(x), packed, transposed, offsets, sizes, *above
+    parallel_for(
+        kernels.backward,
+        [
+            (*common, to_weights[k], to_biases[k], len(x), _CHUNK, *part)
+            for k, part in enumerate(parts)
+        ],
+    )
+    weight_sum, bias_sum = np.zeros_like(packed), np.zeros_like(offsets)
+    for k in range(len(parts)):  # in order, whoever did them
+        weight_sum += to_weights[k]
+        bias_sum += to_biases[k]
+    found = _unpacked(weight_sum, bias_sum, weights, biases)
+    return to_x.T if need_x else None, *found
 
 
-def _hidden(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
-    """The input, then the hidden layers' activations, a point a column."""
-    layers = [x]
-    for layer, weight in enumerate(weights[:-1]):
-        x = torch.addmm(biases[layer][:, None], weight, x) if biases else weight @ x
-        layers.append(x.relu_())
-    return layers
+def _strided(x: Tensor) -> tuple[Any, int, int, int]:
+    """The numbers of x as they lie, the strides of point and column, and the columns."""
+    if x.T.is_contiguous():
+        return x.T.numpy().reshape(-1), 1, len(x), x.shape[1]
+    return x.contiguous().numpy().reshape(-1), x.shape[1], 1, x.shape[1]
 
 
-def _linear_rows(x: Tensor, weight: Tensor, biases: Sequence[Tensor], out: Tensor) -> None:
-    """The last layer, a point a row."""
-    if biases:
-        torch.addmm(biases[-1], x.T, weight.T, out=out)
-    else:
-        torch.mm(x.T, weight.T, out=out)
+def _packed(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Any, Any, Any, Any]:
+    """All layers in one array each, padded: weights, weights transposed, biases; and sizes."""
+    sizes = [weights[0].shape[1], *(len(weight) for weight in weights)]
+    padded = [-(-size // 4) * 4 for size in sizes]
+    straight, turned, offsets = [], [], []
+    for k, weight in enumerate(weights):
+        full = weight.new_zeros(padded[k + 1], padded[k])
+        full[: sizes[k + 1], : sizes[k]] = weight
+        offset = weight.new_zeros(padded[k + 1])
+        if biases:
+            offset[: sizes[k + 1]] = biases[k]
+        straight.append(full.flatten())
+        turned.append(full.T.flatten())
+        offsets.append(offset)
+    arrays = [torch.cat(parts).numpy() for parts in (straight, turned, offsets)]
+    return arrays[0], arrays[1], arrays[2], np.array(padded)
+
+
+def _unpacked(
+    packed: Any, offsets: Any, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    to_weights, to_biases, at, shift = [], [], 0, 0
+    for weight in weights:
+        rows, inner = (-(-size // 4) * 4 for size in weight.shape)
+        full = torch.from_numpy(packed[at : at + rows * inner]).reshape(rows, inner)
+        to_weights.append(full[: weight.shape[0], : weight.shape[1]].clone())
+        to_biases.append(torch.from_numpy(offsets[shift : shift + len(weight)]).clone())
+        at, shift = at + rows * inner, shift + rows
+    return to_weights, to_biases if biases else []

@@ -8,18 +8,18 @@ from torch import Tensor
 __all__ = ["backward", "forward"]
 
 
-def forward(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], keep: bool
-) -> tuple[Tensor, list[Tensor]]:
-    """Outputs, and (for the shape of the contract only) no hidden layers."""
-    return _network(x, weights, biases), []
+def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """Outputs [p, o]."""
+    for layer, weight in enumerate(weights):
+        x = (x.relu() if layer else x) @ weight.T
+        x = x + biases[layer] if biases else x
+    return x
 
 
 def backward(
     x: Tensor,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
-    hidden: list[Tensor],
     grad: Tensor,
     need_x: bool,
 ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
@@ -27,17 +27,10 @@ def backward(
     with torch.enable_grad():
         inputs = [t.detach().requires_grad_() for t in (x, *weights, *biases)]
         layers = len(weights)
-        out = _network(inputs[0], inputs[1 : 1 + layers], inputs[1 + layers :])
+        out = forward(inputs[0], inputs[1 : 1 + layers], inputs[1 + layers :])
         found = torch.autograd.grad(out, inputs, grad)
     return (
         found[0] if need_x else None,
         list(found[1 : 1 + layers]),
         list(found[1 + layers :]),
     )
-
-
-def _network(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-    for layer, weight in enumerate(weights):
-        x = (x.relu() if layer else x) @ weight.T
-        x = x + biases[layer] if biases else x
-    return x
