@@ -50,12 +50,14 @@ def sphere() -> Scene:
         dtype: torch.dtype = torch.float64,
         near: float = 0.1,
         far: float = 10.0,
+        bumps: float = 0.15,
+        turn: float = 0.37,
     ) -> tuple[Tensor, Tensor]:
         ball = trimesh.creation.icosphere(subdivisions=subdivisions)
         points = torch.tensor(ball.vertices, dtype=torch.float64)
         noise = torch.rand(len(points), 1, generator=torch.Generator().manual_seed(3))
-        points = points * (0.85 + 0.15 * noise)
-        turns = [0.37 + 1.1 * view for view in range(views)]
+        points = points * (1.0 - bumps + bumps * noise)
+        turns = [turn + 1.1 * view for view in range(views)]
         clip = torch.stack([_clip(points, t, distance, zoom, near, far) for t in turns])
         return clip.to(dtype), torch.tensor(ball.faces.copy(), dtype=torch.int32)
 

@@ -75,6 +75,39 @@ def test_the_sum_is_the_area_and_its_gradient_that_of_the_area(
     assert sum(relative) / len(relative) == pytest.approx(1.0, abs=0.02)
 
 
+def test_a_closed_body_of_small_triangles(backend: Backend, sphere: Scene) -> None:
+    """A convex body's shadow is half the sum of its faces' (Cauchy), and grows as any area.
+
+    Its triangles are about a pixel wide, so few edges of the outline belong to the triangle
+    that the pixel beside them shows.
+    """
+    size, ratios = 64, []
+    for turn in range(3):
+        clip, faces = sphere(3, views=1, bumps=0.0, turn=0.7 * turn)
+        points = clip[0, :, :2] * (0.1 * size)  # orthographic, in pixels
+        a, b, c = (points[faces[:, i].long()] for i in range(3))
+        cross = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+        shadow = 0.25 * float(cross.abs().sum())
+        scale = torch.ones((), dtype=F64, requires_grad=True)
+        flat = torch.zeros(1, len(points), 4, dtype=F64)
+        flat[..., 2], flat[..., 3] = 0.1 * clip[..., 3], 1.0
+        moved = flat + torch.nn.functional.pad(scale * points * (2.0 / size), (0, 2))
+        total = soften(backend, moved, faces, size, size)[0].sum()
+        total.backward()
+        assert scale.grad is not None
+        assert float(total.detach()) == pytest.approx(shadow, rel=4e-3)
+        ratios.append(float(scale.grad) / (2.0 * shadow))
+    assert sum(ratios) / len(ratios) == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_way_faces_turn_does_not_matter(backend: Backend, sphere: Scene) -> None:
+    clip, faces = sphere(2, views=2)
+    turned = torch.where((torch.arange(len(faces)) % 3 == 0)[:, None], faces.flip(-1), faces)
+    one, _ = soften(backend, clip, faces, 40, 40)
+    other, _ = soften(backend, clip, turned, 40, 40)
+    torch.testing.assert_close(one, other)
+
+
 def test_the_first_moment_follows_a_translation(backend: Backend) -> None:
     """d/dt of the sum of x over the shape is its area."""
     points, faces = fan(12, turn=0.2)

@@ -27,7 +27,7 @@ from isolux.backends.cpu.pool import chunks, parallel_for
 __all__ = ["find_blends"]
 
 _FACES = 8192  # of a task
-_STEPS = 8  # triangles that are followed from one pixel to the next
+_STEPS = 64  # triangles that are followed from one pixel to the next, at most
 _SLACK = 1.0 / 1024.0  # pixel; coverage is exact, so rounding only
 
 
@@ -50,18 +50,17 @@ def find_blends(
     far = flat(opposite.to(torch.int32))
     turn = np.zeros(views * len(faces), dtype=np.int8)
     screen = np.empty(views * count * 2)
-    on_edge, close = (np.zeros(views * count, dtype=np.bool_) for _ in range(2))
-    near = np.zeros(views * len(faces), dtype=np.bool_)
+    near = np.zeros(triangle.numel(), dtype=np.bool_)
     parts = [(view, *part) for view in range(views) for part in chunks(len(faces), _FACES)]
     parallel_for(
         _project,
         [(p, screen, height, width, *part) for part in chunks(views * count, _FACES)],
     )
     parallel_for(_turns, [(p, f, turn, count, *part) for part in parts])
-    # Tasks may mark one vertex at the same time; all of them write the same.
-    parallel_for(_mark, [(f, far, turn, on_edge, count, *part) for part in parts])
-    parallel_for(_spread, [(f, on_edge, close, count, *part) for part in parts])
-    parallel_for(_gather, [(f, close, near, count, *part) for part in parts])
+    # Tasks may mark one pixel at the same time; all of them write the same.
+    parallel_for(
+        _mark, [(f, far, turn, screen, near, count, height, width, *part) for part in parts]
+    )
     tasks = bands(views, height)
     found = parallel_for(
         _find,
@@ -123,55 +122,43 @@ def _mark(
     faces: Any,
     opposite: Any,
     turn: Any,
-    on_edge: Any,
+    screen: Any,
+    near: Any,
     count: int,
+    height: int,
+    width: int,
     view: int,
     start: int,
     stop: int,
 ) -> None:
-    """Mark the vertices of silhouette edges."""
+    """Mark the pixels whose centre is within a pixel of a silhouette edge's box.
+
+    The line from any other centre to the next meets no silhouette, so it need not be followed.
+    """
     first_face, first = np.uint64(view * (faces.size // 3)), np.uint64(view * count)
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    reach = 1.0 + 2.0 * _SLACK
     for face in range(np.uint64(start), np.uint64(stop)):
-        k = three * face
-        a = _folds(faces, opposite, turn, first_face, k)
-        b = _folds(faces, opposite, turn, first_face, k + one)
-        c = _folds(faces, opposite, turn, first_face, k + two)
-        if a or b or c:
-            if b or c:
-                on_edge[first + np.uint64(faces[k])] = True
-            if a or c:
-                on_edge[first + np.uint64(faces[k + one])] = True
-            if a or b:
-                on_edge[first + np.uint64(faces[k + two])] = True
-
-
-@kernel
-def _spread(
-    faces: Any, on_edge: Any, close: Any, count: int, view: int, start: int, stop: int
-) -> None:
-    """Mark the vertices of all faces that have a marked vertex."""
-    first, three = np.uint64(view * count), np.uint64(3)
-    for face in range(np.uint64(start), np.uint64(stop)):
-        i = first + np.uint64(faces[three * face])
-        j = first + np.uint64(faces[three * face + np.uint64(1)])
-        k = first + np.uint64(faces[three * face + np.uint64(2)])
-        if on_edge[i] | on_edge[j] | on_edge[k]:
-            close[i] = close[j] = close[k] = True
-
-
-@kernel
-def _gather(
-    faces: Any, close: Any, near: Any, count: int, view: int, start: int, stop: int
-) -> None:
-    """Mark the faces that have a marked vertex."""
-    first, three = np.uint64(view * count), np.uint64(3)
-    first_face = np.uint64(view * (faces.size // 3))
-    for face in range(np.uint64(start), np.uint64(stop)):
-        i = first + np.uint64(faces[three * face])
-        j = first + np.uint64(faces[three * face + np.uint64(1)])
-        k = first + np.uint64(faces[three * face + np.uint64(2)])
-        near[first_face + face] = close[i] | close[j] | close[k]
+        for side in range(np.uint64(3)):
+            corner = three * face + side
+            if np.int64(corner) < opposite[corner]:
+                continue  # the neighbour's turn
+            if not _folds(faces, opposite, turn, first_face, corner):
+                continue
+            i = two * (first + np.uint64(faces[corner + one if side < two else corner - two]))
+            j = two * (first + np.uint64(faces[corner + two if side < one else corner - one]))
+            x, y = min(screen[i], screen[j]), min(screen[i + one], screen[j + one])
+            x_end, y_end = max(screen[i], screen[j]), max(screen[i + one], screen[j + one])
+            if np.isnan(screen[i] + screen[j]):
+                continue
+            column0 = int(max(np.ceil(x - 0.5 - reach), 0.0))
+            column1 = int(min(np.floor(x_end - 0.5 + reach), width - 1.0))
+            row0 = int(max(np.ceil(y - 0.5 - reach), 0.0))
+            row1 = int(min(np.floor(y_end - 0.5 + reach), height - 1.0))
+            for row in range(row0, row1 + 1):
+                base = (view * height + row) * width
+                for column in range(column0, column1 + 1):
+                    near[base + column] = True
 
 
 @kernel
@@ -296,7 +283,7 @@ def _find(
                 own, other = triangle[k0], triangle[k1]
                 mine = other == 0 or (own != 0 and depth[k0] <= depth[k1])
                 face, goal = (own, other) if mine else (other, own)
-                if not near[first_face + np.uint64(face - 1)]:
+                if not near[k0 if mine else k1]:
                     continue
                 column = np.int64(k0 - start)
                 side, shift = (1, 0.5) if mine else (-1, 1.5)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["backward", "forward"]
 
-_STEPS = 8  # triangles that are followed from one pixel to the next
+_STEPS = 64  # triangles that are followed from one pixel to the next, at most
 _SLACK = 1.0 / 1024.0  # pixel; coverage is exact, so rounding only
 
 
@@ -100,12 +100,12 @@ def _edges(
     goal = ids[torch.where(mine, second, first)].long() - 1
     origin = _centres(torch.where(mine, first, second), height, width)
     screen, fold = _screen(clip, height, width), _folds(clip, faces, opposite)
-    near = _near_a_fold(fold, faces, clip.shape[1])[view, face]
-    walking = near.nonzero().squeeze(-1)
-    entry = torch.full_like(face, -1)
-    good, edge = torch.zeros_like(near), torch.zeros(len(face), 2, dtype=torch.long)
-    edge = edge.to(clip.device)
+    walking = torch.arange(len(face), device=clip.device)
+    entry, edge = torch.full_like(face, -1), face.new_zeros(len(face), 2)
+    good = torch.zeros_like(mine)
     for _ in range(_STEPS):
+        if not len(walking):  # sync
+            break
         m, f = walking, face[walking]
         corner = 3 * f[:, None] + torch.arange(3, device=clip.device)
         ends = torch.stack([faces[f].roll(-1, dims=1), faces[f].roll(-2, dims=1)], dim=-1)
@@ -167,20 +167,6 @@ def _folds(
     ahead = faces.roll(-1, dims=1)
     same = torch.where(ahead == ahead.reshape(-1)[other], 1.0, -1.0)
     return (opposite < 0) | (sign[..., None] * sign[:, other // 3] * same >= 0)
-
-
-def _near_a_fold(
-    fold: Bool[Tensor, "v f 3"], faces: Int[Tensor, "f 3"], vertices: int
-) -> Bool[Tensor, "v f"]:
-    """Faces with a corner that is at most one face away from a silhouette edge."""
-    marked = fold.new_zeros(len(fold), vertices)
-    for view in range(len(fold)):
-        for corner in range(3):
-            ends = faces[fold[view, :, corner]]
-            marked[view, ends[:, [corner - 2, corner - 1]].reshape(-1)] = True
-        touched = marked[view, faces].any(dim=-1)
-        marked[view, faces[touched].reshape(-1)] = True
-    return marked[:, faces].any(dim=-1)
 
 
 def _crossing(
