@@ -239,13 +239,12 @@ def _conf(options: argparse.Namespace, settings: list[str]) -> int:
 
 
 def _bench(options: argparse.Namespace, _: list[str]) -> int:
-    try:
-        bench = import_module("isolux.bench")
-    except ModuleNotFoundError as error:
-        if error.name != "isolux.bench":
-            raise
-        raise NotImplementedError("this version has no benchmarks yet") from None
-    return _show(bench.run(options.names), options.json)
+    bench = import_module("isolux.bench")
+    result = bench.run(options.names)
+    if options.json:
+        return _show(result, True)
+    _print(bench.text_table(result))
+    return 0
 
 
 def _doctor(options: argparse.Namespace, _: list[str]) -> int:
