@@ -154,7 +154,7 @@ class MaterialConf(_Record):
     texture_size: Annotated[int, Field(ge=16, le=8192)] = Field(
         512, description="edge of the square textures [texels]"
     )
-    levels: Annotated[int, Field(ge=1, le=32)] = Field(16, description="hash grid: levels")
+    levels: Annotated[int, Field(ge=1, le=32)] = Field(8, description="hash grid: levels")
     log2_rows: Annotated[int, Field(ge=8, le=24)] = Field(
         16, description="hash grid: log2 of the rows a level has at most"
     )
@@ -162,7 +162,7 @@ class MaterialConf(_Record):
         16, description="hash grid: cells along an axis at the first level"
     )
     finest: Annotated[int, Field(ge=2)] = Field(
-        1024, description="hash grid: cells along an axis at the last level"
+        256, description="hash grid: cells along an axis at the last level"
     )
     width: Annotated[int, Field(ge=4, le=512)] = Field(
         32, description="neurons of a hidden layer"
@@ -186,7 +186,9 @@ class LightConf(_Record):
     """The environment."""
 
     envmap: Path | None = Field(
-        None, description="probe to start from, or to keep (learn=false)"
+        None,
+        description="probe to start from, or to keep (learn=false); none starts from grey, or"
+        " keeps the one under which a reference mesh is rendered",
     )
     scale: Positive = Field(1.0, description="factor on that probe")
     learn: bool = Field(True, description="train the probe")

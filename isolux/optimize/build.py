@@ -14,7 +14,7 @@ from isolux import backends
 from isolux.backends import Backend
 from isolux.backends.cpu import pool
 from isolux.backends.encode import HashGridSpec
-from isolux.confs.schema import GeometryConf, LossConf, RunConf
+from isolux.confs.schema import GeometryConf, LightConf, LossConf, RunConf
 from isolux.data.assets.hdr import load_probe
 from isolux.data.detect import read_asset
 from isolux.data.views import Views
@@ -79,7 +79,7 @@ def build(conf: RunConf) -> Problem:
     return Problem(
         backend=backend,
         scene=scene,
-        recipe=_recipe(conf, backend, scene.train, centre, extent),
+        recipe=_recipe(conf, backend, scene, centre, extent),
         lens=Lens(conf.data.near, conf.data.far, conf.light.camera_space),
         compare=ImageTerms(conf.losses.image, conf.losses.mask_norm, frozenset()),
         weights={
@@ -99,7 +99,7 @@ def build(conf: RunConf) -> Problem:
 
 
 def _recipe(
-    conf: RunConf, backend: Backend, train: Views, centre: Float[Tensor, " 3"], extent: float
+    conf: RunConf, backend: Backend, scene: Scene, centre: Float[Tensor, " 3"], extent: float
 ) -> Recipe:
     material = conf.material
     half = 0.5 * extent
@@ -118,23 +118,26 @@ def _recipe(
         normal_map=material.normal_map,
         lock_positions=conf.geometry.lock_positions,
         lock_light=conf.light.lock_in_mesh_stage,
-        light=_light(conf),
-        field=_start(conf, backend, train, centre, extent),
+        light=_light(conf.light, scene.probe),
+        field=_start(conf, backend, scene.train, centre, extent),
         bounds=torch.stack([centre - half, centre + half]),
     )
 
 
-def _light(conf: RunConf) -> Callable[[], EnvironmentLight]:
-    light = conf.light
-    path = light.envmap
-    if path is None:
-        if not light.learn:
-            raise ValueError(
-                "light.learn=false needs a probe to keep: set light.envmap to an .hdr or .exr"
-            )
+def _light(
+    light: LightConf, known: Float[Tensor, "h w 3"] | None
+) -> Callable[[], EnvironmentLight]:
+    """The light to begin with: the probe given, else a grey one, or the known one if it stays."""
+    if light.envmap is not None:
+        base = cube_from_latlong(load_probe(light.envmap) * light.scale, light.resolution)
+    elif light.learn:
         base = EnvironmentLight.constant(light.resolution, light.initial)
+    elif known is not None:
+        base = cube_from_latlong(known, light.resolution)
     else:
-        base = cube_from_latlong(load_probe(path) * light.scale, light.resolution)
+        raise ValueError(
+            "light.learn=false needs a probe to keep: set light.envmap to an .hdr or .exr"
+        )
     return lambda: EnvironmentLight(base, light.learn, light.solid_angles)
 
 
