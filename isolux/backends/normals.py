@@ -26,20 +26,26 @@ def vertex_normals(
         Unit vectors. A vertex that no face uses, or whose faces cancel, gets the zero
         vector, and the gradient through it is zero rather than NaN.
     """
-    result: Tensor = _VertexNormals.apply(backend, vertices, faces)
+    result: Tensor = _VertexNormals.apply(  # type: ignore[no-untyped-call]
+        backend, vertices.contiguous(), faces
+    )
     return result
 
 
 class _VertexNormals(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, backend: Backend, vertices: Tensor, faces: Tensor) -> Tensor:
+        normals: Tensor
         normals, length = backend.vertex_normals.forward(vertices, faces)
         ctx.backend = backend
         ctx.save_for_backward(vertices, faces, normals, length)
-        return normals  # type: ignore[no-any-return]
+        return normals
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         vertices, faces, normals, length = ctx.saved_tensors
-        return None, ctx.backend.vertex_normals.backward(vertices, faces, normals, length, grad), None
+        found = ctx.backend.vertex_normals.backward(
+            vertices, faces, normals, length, grad.contiguous()
+        )
+        return None, found, None

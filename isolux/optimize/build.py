@@ -127,7 +127,7 @@ def _recipe(
 def _light(
     light: LightConf, known: Float[Tensor, "h w 3"] | None
 ) -> Callable[[], EnvironmentLight]:
-    """The light to begin with: the probe given, else a grey one, or the known one if it stays."""
+    """The light to begin with: the probe given, else grey, or the known one if it stays."""
     if light.envmap is not None:
         base = cube_from_latlong(load_probe(light.envmap) * light.scale, light.resolution)
     elif light.learn:

@@ -57,7 +57,7 @@ def fit(
             said = f"terms are not finite: {bad or 'their sum overflows'}"
             raise FloatingPointError(f"{stage}, step {step}: {said}")
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         if bad_groups := _not_finite(optimizer):
             guilty = _guilty(objective(step, progress), weights, progress, optimizer)
             raise FloatingPointError(

@@ -65,21 +65,29 @@ def open_scene(data: DataConf, backend: Backend, seed: int) -> Scene:
         probe = load_probe(data.envmap)
     probe = probe * data.envmap_scale
     size = data.size or _RENDERED_SIZE
-    common = {
-        "asset": asset,
-        "probe": probe,
-        "backend": backend,
-        "size": (size, size) if isinstance(size, int) else size,
-        "distance": data.camera_distance,
-        "fov_degrees": data.camera_fov,
-        "near": data.near,
-        "far": data.far,
-    }
+    shape = (size, size) if isinstance(size, int) else size
     train = RenderedViews(
-        **common,
+        asset,
+        probe,
+        backend,
+        shape,
         count=data.train_views or _RENDERED_VIEWS,
+        distance=data.camera_distance,
+        fov_degrees=data.camera_fov,
         jitter=data.camera_jitter,
         seed=seed,
+        near=data.near,
+        far=data.far,
     )
-    test = RenderedViews.orbit(**common, count=data.test_views or _RENDERED_TESTS)
+    test = RenderedViews.orbit(
+        asset,
+        probe,
+        backend,
+        shape,
+        count=data.test_views or _RENDERED_TESTS,
+        distance=data.camera_distance,
+        fov_degrees=data.camera_fov,
+        near=data.near,
+        far=data.far,
+    )
     return Scene(kind, train, test, asset, probe)

@@ -13,6 +13,8 @@ from isolux.backends.encode import HashGridSpec
 from isolux.geometry.atlas import unwrap
 from isolux.geometry.fixed_mesh import FixedMesh
 from isolux.geometry.mesh import Mesh
+from isolux.geometry.sdf_grid import SdfGrid
+from isolux.geometry.sdf_network import SdfNetwork
 from isolux.optimize.randomness import generator_for
 from isolux.optimize.scene import MeshScene, TopologyScene
 from isolux.render.bake import bake
@@ -54,7 +56,7 @@ class Recipe:
     lock_positions: bool
     lock_light: bool
     light: Callable[[], EnvironmentLight]  # the light that a run starts with
-    field: Callable[[int], torch.nn.Module]  # the starting surface at a lattice resolution
+    field: Callable[[int], SdfGrid | SdfNetwork]  # the starting surface at a lattice resolution
     bounds: Float[Tensor, "2 3"]  # of the material field
 
 

@@ -52,7 +52,7 @@ def bake(
     does not draw seams. No covered texel at all gives zeros.
     """
     texels, points = texel_positions(backend, vertices, faces, uvs, uv_faces, size)
-    chunks = [field(part) for part in points.split(1 << 18)]
+    chunks = [field(part) for part in torch.split(points, 1 << 18)]
     values = torch.cat(chunks) if chunks else field(points)
     texture = values.new_zeros(size * size, values.shape[-1]).index_copy(0, texels, values)
     covered = torch.zeros(size * size, dtype=torch.bool)

@@ -51,7 +51,11 @@ def _forward(vertices: Any, faces: Any, eps: Any, normals: Any, length: Any) -> 
         if square > eps:
             size = square**0.5
             length[n] = size
-            normals[3 * n], normals[3 * n + 1], normals[3 * n + 2] = x / size, y / size, z / size
+            normals[3 * n], normals[3 * n + 1], normals[3 * n + 2] = (
+                x / size,
+                y / size,
+                z / size,
+            )
         else:
             normals[3 * n] = normals[3 * n + 1] = normals[3 * n + 2] = 0
 
@@ -65,7 +69,9 @@ def _backward(
         i = 3 * n
         if length[n] > 0:
             along = (
-                grad[i] * normals[i] + grad[i + 1] * normals[i + 1] + grad[i + 2] * normals[i + 2]
+                grad[i] * normals[i]
+                + grad[i + 1] * normals[i + 1]
+                + grad[i + 2] * normals[i + 2]
             )
             for k in range(3):
                 sums[i + k] = (grad[i + k] - along * normals[i + k]) / length[n]
