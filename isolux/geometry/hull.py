@@ -191,6 +191,10 @@ def _silhouettes(masks: Tensor, cameras: Cameras) -> _Silhouettes:
             "hull: %d of %d masks are empty; left out", len(mask) - len(used), len(mask)
         )
     mask = mask[used]
+    # A picture that is masked all over shows no silhouette: its frame is taken for one.
+    frame = np.zeros(mask.shape[1:], bool)
+    frame[[0, -1]] = frame[:, [0, -1]] = True
+    mask[(mask > 0.5).all(axis=(1, 2))[:, None, None] & frame] = 0
     distance = np.empty_like(mask)
     parallel_for(distance_to_silhouette, [(m, d) for m, d in zip(mask, distance, strict=True)])
     weight = np.where(mask > 0.5, mask, 0)

@@ -25,7 +25,7 @@ __all__ = ["NetworkField", "SdfNetwork"]
 _SPHERE = 0.7  # the sphere's radius, in halves of the cube's edge
 _SPEC = HashGridSpec(levels=8, features=2, log2_rows=16, coarsest=8, finest=128)
 _FIT_STEPS = 300
-_FIT_POINTS = 8192
+_FIT_POINTS = 4096
 _CHUNK = 2**17
 
 
