@@ -42,7 +42,7 @@ class _VertexNormals(torch.autograd.Function):
         return normals
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         vertices, faces, normals, length = ctx.saved_tensors
         found = ctx.backend.vertex_normals.backward(

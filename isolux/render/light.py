@@ -7,6 +7,7 @@ for the split sum; Munkberg et al. 2022, section 4, for training it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -34,7 +35,7 @@ class LightMaps:
     def level(self, roughness: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
         """Where a roughness stands among the specular levels, linear between them."""
         level = torch.zeros_like(roughness)
-        for low, high in zip(ROUGHNESS[:-1], ROUGHNESS[1:], strict=True):
+        for low, high in pairwise(ROUGHNESS):
             level = level + ((roughness - low) / (high - low)).clamp(0.0, 1.0)
         return level
 
@@ -123,7 +124,7 @@ def cube_from_latlong(
         size: edge of a cube face, texels.
         samples: a side within each texel; none takes enough to see every pixel of the map.
     """
-    height, width = image.shape[:2]
+    width = image.shape[1]
     if samples is None:
         samples = max(1, -(-width // (4 * size)) * 2)
     direction = cube_directions(size, samples)

@@ -26,9 +26,8 @@ def backward(
 ) -> Tensor:
     """Raw adjoint."""
     out, scratch = torch.zeros_like(vertices), torch.empty_like(vertices)
-    _backward(
-        flat(vertices), flat_index(faces), flat(normals), flat(length), flat(grad), flat(scratch), flat(out)
-    )  # fmt: skip
+    given = [flat(t) for t in (normals, length, grad)]
+    _backward(flat(vertices), flat_index(faces), *given, flat(scratch), flat(out))
     return out
 
 
@@ -64,7 +63,7 @@ def _forward(vertices: Any, faces: Any, eps: Any, normals: Any, length: Any) -> 
 def _backward(
     vertices: Any, faces: Any, normals: Any, length: Any, grad: Any, sums: Any, out: Any
 ) -> None:
-    """`sums` becomes the gradient of each vertex's sum: the part across the normal, over its length."""
+    """`sums` becomes the gradient of each vertex's sum: what is across its normal, by its length."""
     for n in range(length.size):
         i = 3 * n
         if length[n] > 0:
