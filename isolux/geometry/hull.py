@@ -194,11 +194,12 @@ def _silhouettes(masks: Tensor, cameras: Cameras) -> _Silhouettes:
     # A picture that is masked all over shows no silhouette: its frame is taken for one.
     frame = np.zeros(mask.shape[1:], bool)
     frame[[0, -1]] = frame[:, [0, -1]] = True
-    mask[(mask > 0.5).all(axis=(1, 2))[:, None, None] & frame] = 0
+    full = np.asarray((mask > 0.5).all(axis=(1, 2)))
+    mask[full[:, None, None] & frame] = 0
     distance = np.empty_like(mask)
     parallel_for(distance_to_silhouette, [(m, d) for m, d in zip(mask, distance, strict=True)])
     weight = np.where(mask > 0.5, mask, 0)
-    total = weight.sum(axis=(1, 2))
+    total = np.maximum(weight.sum(axis=(1, 2)), 1e-9)
     across = (weight.sum(axis=1) * (np.arange(width) + 0.5)).sum(-1) / total
     down = (weight.sum(axis=2) * (np.arange(height) + 0.5)).sum(-1) / total
     inverse = torch.linalg.inv(cameras.world_from_camera.detach().double().cpu())[used]
