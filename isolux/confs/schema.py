@@ -148,7 +148,7 @@ class MaterialConf(_Record):
         (0.0, 0.08, 0.0), description="lower limits of occlusion, roughness, metalness"
     )
     orm_max: Range3 = Field(
-        (1.0, 1.0, 1.0), description="upper limits of occlusion, roughness, metalness"
+        (0.0, 1.0, 1.0), description="upper limits of occlusion, roughness, metalness"
     )
     normal_map: bool = Field(True, description="learn a tangent-space normal map")
     texture_size: Annotated[int, Field(ge=16, le=8192)] = Field(

@@ -14,7 +14,7 @@ from isolux import backends
 from isolux.backends import Backend
 from isolux.backends.cpu import pool
 from isolux.backends.encode import HashGridSpec
-from isolux.confs.schema import GeometryConf, LightConf, LossConf, RunConf
+from isolux.confs.schema import GeometryConf, LightConf, RunConf
 from isolux.data.assets.hdr import load_probe
 from isolux.data.detect import read_asset
 from isolux.data.views import Views
@@ -84,7 +84,7 @@ def build(conf: RunConf) -> Problem:
         compare=ImageTerms(conf.losses.image, conf.losses.mask_norm, frozenset()),
         weights={
             "topology": _topology_weights(conf),
-            "mesh": _mesh_weights(conf.losses, conf.light.learn, conf.material.normal_map),
+            "mesh": _mesh_weights(conf),
         },
         rates={
             stage: Rates(
@@ -226,7 +226,7 @@ def _start(
 
 def _topology_weights(conf: RunConf) -> dict[str, Ramp]:
     losses = conf.losses
-    weights = _shared_weights(losses, conf.light.learn)
+    weights = _shared_weights(conf)
     weights["sdf"] = Ramp(losses.sdf_start, losses.sdf_end, 0.25)
     if conf.geometry.extractor == "flexicubes":
         weights["flexicubes_dev"] = constant(losses.flexicubes_dev)
@@ -236,24 +236,27 @@ def _topology_weights(conf: RunConf) -> dict[str, Ramp]:
     return _without_zeros(weights)
 
 
-def _mesh_weights(losses: LossConf, learn_light: bool, normal_map: bool) -> dict[str, Ramp]:
-    weights = _shared_weights(losses, learn_light)
+def _mesh_weights(conf: RunConf) -> dict[str, Ramp]:
+    losses = conf.losses
+    weights = _shared_weights(conf)
     weights["laplacian"] = Ramp(losses.laplacian, 0.0, 1.0)
     weights["normal_consistency"] = constant(losses.normal_consistency)
-    if normal_map:
+    if conf.material.normal_map:
         weights["normal_smooth"] = constant(losses.normal_smooth)
     return _without_zeros(weights)
 
 
-def _shared_weights(losses: LossConf, learn_light: bool) -> dict[str, Ramp]:
+def _shared_weights(conf: RunConf) -> dict[str, Ramp]:
+    losses = conf.losses
     weights = {
         "image": constant(1.0),
         "mask": constant(losses.mask),
         "albedo_smooth": Ramp(0.0, losses.albedo_smooth, 0.1),
         "orm_smooth": Ramp(0.0, losses.orm_smooth, 0.1),
-        "occlusion": Ramp(0.0, losses.occlusion, 0.1),
     }
-    if learn_light:
+    if conf.material.orm_max[0] > 0.0:
+        weights["occlusion"] = Ramp(0.0, losses.occlusion, 0.1)
+    if conf.light.learn:
         weights["light_white"] = constant(losses.light_white)
     return weights
 
