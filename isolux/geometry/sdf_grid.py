@@ -67,7 +67,9 @@ class SdfGrid(nn.Module):
 
     sdf: Tensor
     deform: Tensor | None
-    weights: Tensor | None
+    alpha: Tensor | None  # FlexiCubes' weights of corners, crossings and splits, before their
+    beta: Tensor | None  # bounds; one at a time, since slices of one tensor would be copied
+    gamma: Tensor | None
     centre: Tensor
 
     def __init__(
@@ -86,10 +88,12 @@ class SdfGrid(nn.Module):
         self.deform = (
             nn.Parameter(torch.zeros(len(sdf), 3, dtype=sdf.dtype)) if deform else None
         )
-        self.weights = None
+        self.alpha = self.beta = self.gamma = None
         if isinstance(lattice, CubeLattice):
-            # Twelve of beta, eight of alpha, one of gamma.
-            self.weights = nn.Parameter(torch.zeros(len(lattice.cubes), 21, dtype=sdf.dtype))
+            cubes = len(lattice.cubes)
+            self.alpha = nn.Parameter(torch.zeros(cubes, 8, dtype=sdf.dtype))
+            self.beta = nn.Parameter(torch.zeros(cubes, 12, dtype=sdf.dtype))
+            self.gamma = nn.Parameter(torch.zeros(cubes, dtype=sdf.dtype))
 
     @staticmethod
     @torch.no_grad()
@@ -163,17 +167,14 @@ class SdfGrid(nn.Module):
         if isinstance(self.lattice, TetLattice):
             vertices, faces = marching_tetrahedra(backend, self.lattice, self.positions(), sdf)
             return Extracted(vertices, faces, sdf, sdf.new_zeros(0))
-        assert self.weights is not None
-        beta, alpha = self.weights[:, :12], self.weights[:, 12:20]
-        gamma = self.weights[:, 20]
         vertices, faces, l_dev = flexicubes(
             backend,
             self.lattice,
             self.positions(),
             sdf,
-            alpha,
-            beta,
-            gamma,
+            self.alpha,
+            self.beta,
+            self.gamma,
             training,
         )
         return Extracted(vertices, faces, sdf, l_dev)
