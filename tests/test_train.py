@@ -160,9 +160,9 @@ def test_the_procedural_scene_knows_its_truth(
         "to_reference_mean", "from_reference_mean", "chamfer_l1", "f_score", "f_threshold",
         "normal_consistency", "reference_diagonal",
     }  # fmt: skip
-    assert metrics["surface"]["to_reference_mean"] < 0.1 * metrics["surface"][
-        "reference_diagonal"
-    ]
+    assert (
+        metrics["surface"]["to_reference_mean"] < 0.1 * metrics["surface"]["reference_diagonal"]
+    )
     assert metrics["scene"] == "procedural"
     tree = json.loads((out / "cameras" / "transforms_test.json").read_text())
     assert [frame["name"] for frame in tree["frames"]] == ["orbit_00000", "orbit_00001"]
