@@ -142,3 +142,18 @@ def test_any_number_of_threads_gives_the_same_bits(
     pool.set_threads(None)
     for one, many in zip(*found, strict=True):
         assert torch.equal(one, many)
+
+
+@pytest.mark.parametrize("kind", ["logl1", "logl2"])
+def test_tones_in_float32_are_as_exact_as_its_digits(kind: ImageLoss) -> None:
+    """The polynomials on bits against the C library in float64, over all magnitudes."""
+    rgb = torch.logspace(-9.0, 4.8, 3 * 40_000, dtype=torch.float32).reshape(1, 200, 200, 3)
+    black, weight = torch.zeros_like(rgb), torch.ones(1, 200, 200, 1)
+    found, slopes = [], []
+    for dtype in (torch.float32, torch.float64):
+        x = rgb.to(dtype).requires_grad_()
+        loss = image_loss(backends.cpu(), kind, x, black.to(dtype), weight.to(dtype))
+        found.append(loss.double())
+        slopes.append(torch.autograd.grad(loss, x)[0].double())
+    torch.testing.assert_close(*found, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(*slopes, rtol=3e-6, atol=0.0)
