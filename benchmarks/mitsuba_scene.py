@@ -184,7 +184,7 @@ def _material(mi: Any, mesh: GlbMesh, occlusion: bool) -> dict[str, Any]:
         },
     }
     if mesh.normal is not None:
-        lobes = {"type": "normalmap", "normal": _texture(mi, mesh.normal), "nested": lobes}
+        lobes = {"type": "normalmap", "normalmap": _texture(mi, mesh.normal), "nested": lobes}
     if occlusion:
         black = {"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.0}}
         hidden = _texture(mi, 1.0 - orm[..., :1])
