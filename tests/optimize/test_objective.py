@@ -49,28 +49,30 @@ def drawn(shape: TopologyScene) -> Batch:
     return Batch(views, picture.rgb / alpha.clamp(min=1e-6), alpha, ("a", "b"))
 
 
+def of(shape: TopologyScene, batch: Batch, compare: ImageTerms) -> dict[str, torch.Tensor]:
+    return topology_terms(BACKEND, shape, batch, compare, Lens(), torch.Generator())
+
+
 @pytest.mark.parametrize("kind", ["logl1", "logl2", "mse", "smape", "relmse"])
 @pytest.mark.parametrize("norm", ["mse", "l1"])
 def test_a_perfect_picture_costs_nothing(kind: str, norm: str) -> None:
     shape = scene()
     compare = ImageTerms(kind, norm, frozenset())  # type: ignore[arg-type]
-    terms = topology_terms(BACKEND, shape, drawn(shape), compare, Lens(), torch.Generator())
+    terms = of(shape, drawn(shape), compare)
     assert terms.keys() == {"image", "mask"}
-    assert float(terms["mask"]) == pytest.approx(0.0, abs=1e-6)
+    assert terms["mask"].item() == pytest.approx(0.0, abs=1e-6)
     # Where coverage is partial the background shows, in ours as it is antialiased.
-    assert float(terms["image"]) < 2e-3
+    assert terms["image"].item() < 2e-3
 
 
 def test_what_is_wanted_is_there() -> None:
     compare = ImageTerms("mse", "mse", NAMES)
-    terms = topology_terms(
-        BACKEND, scene(), drawn(scene(0.5)), compare, Lens(), torch.Generator()
-    )
+    terms = of(scene(), drawn(scene(0.5)), compare)
     assert terms.keys() == {"image", "mask"} | NAMES
     assert all(term.dim() == 0 and bool(term.isfinite()) for term in terms.values())
     # A sphere's distance has slope one but where the lattice bends it.
-    assert float(terms["eikonal"]) < 0.05
-    assert float(terms["light_white"]) == 0.0
+    assert terms["eikonal"].item() < 0.05
+    assert terms["light_white"].item() == 0.0
 
 
 @pytest.mark.parametrize(("radius", "sign"), [(0.7, -1.0), (0.5, 1.0)])
@@ -78,9 +80,7 @@ def test_the_mask_moves_the_surface(radius: float, sign: float) -> None:
     """Too large: distances must grow; too small: they must fall."""
     shape = scene(radius)
     compare = ImageTerms("mse", "mse", frozenset())
-    terms = topology_terms(
-        BACKEND, shape, drawn(scene(0.6)), compare, Lens(), torch.Generator()
-    )
+    terms = of(shape, drawn(scene(0.6)), compare)
     terms["mask"].backward()
     assert shape.geometry.sdf.grad is not None
     assert float(shape.geometry.sdf.grad.sum()) * sign > 0
@@ -93,9 +93,9 @@ def test_the_background_is_the_same_for_both_and_new_each_time() -> None:
     blank = torch.zeros(2, 32, 32, 1)
     batch = Batch(views, blank.repeat(1, 1, 1, 3), blank, ("a", "b"))
     compare = ImageTerms("mse", "mse", NAMES)
-    terms = topology_terms(BACKEND, shape, batch, compare, Lens(), torch.Generator())
-    assert float(terms["image"]) == 0.0
-    assert float(terms["mask"]) == 0.0
+    terms = of(shape, batch, compare)
+    assert terms["image"].item() == 0.0
+    assert terms["mask"].item() == 0.0
     total = sum(terms.values(), torch.zeros(()))
     total.backward()  # type: ignore[no-untyped-call]
     grads = [p.grad for p in shape.parameters() if p.grad is not None]
