@@ -26,6 +26,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "edge_adjacency": ("adjacency", "edge_adjacency"),
     "vertex_normals": ("normals", "forward", "backward"),
     "texture2d": ("texture2d", "forward", "backward"),
+    "halve": ("mips", "forward", "backward"),
     "cubemap": ("cubemap", "forward", "backward"),
     "hash_grid": ("hashgrid", "forward", "backward"),
     "hash_grid_second": ("hashgrid", "second"),

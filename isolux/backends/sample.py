@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from isolux.backends.reference import mips
 from isolux.backends.table import Backend
 
-__all__ = ["Boundary", "cubemap", "mip_chain", "texture2d"]
+__all__ = ["Boundary", "cubemap", "mip_chain", "mipmapped", "texture2d"]
 
 Boundary = Literal["wrap", "clamp"]
 
@@ -88,32 +89,70 @@ def mip_chain(texture: Float[Tensor, "h w c"]) -> list[Float[Tensor, "_ _ c"]]:
     """
     chain = [texture]
     while max(chain[-1].shape[:2]) > 1:
-        height, width = chain[-1].shape[:2]
-        if height % 2 or width % 2:
-            chain.append(_halve(_halve(chain[-1], 0), 1))
-        else:  # the usual case, in one pass: rows of channels are torch's "channels last"
-            pooled = torch.nn.functional.avg_pool2d(chain[-1].permute(2, 0, 1)[None], 2)
-            chain.append(pooled[0].permute(1, 2, 0).contiguous())
+        chain.append(mips.forward(chain[-1]))
     return chain
 
 
-def _halve(texture: Tensor, axis: int) -> Tensor:
-    count = texture.shape[axis]
-    if count < 2:
-        return texture
-    half = count // 2
-    if count % 2 == 0:
-        shape = texture.shape
-        pairs = texture.reshape(*shape[:axis], half, 2, *shape[axis + 1 :])
-        even: Tensor = 0.5 * (pairs.select(axis + 1, 0) + pairs.select(axis + 1, 1))
-        return even
-    index = torch.arange(half, dtype=texture.dtype, device=texture.device)
-    index = index.reshape([-1] + [1] * (2 - axis))
-    left, centre, right = (texture.narrow(axis, k, 2 * half - 1) for k in (0, 1, 2))
-    every_other = (*[slice(None)] * axis, slice(None, None, 2))
-    left, centre, right = left[every_other], centre[every_other], right[every_other]
-    odd: Tensor = ((half - index) * left + half * centre + (index + 1) * right) / count
-    return odd
+def mipmapped(
+    backend: Backend,
+    texture: Float[Tensor, "h w c"],
+    uv: Float[Tensor, "p 2"],
+    uv_da: Float[Tensor, "p 4"],
+    boundary: Boundary = "wrap",
+) -> Float[Tensor, "p c"]:
+    """`texture2d(backend, mip_chain(texture), uv, uv_da, boundary)` for a texture in training.
+
+    The mips live inside and their gradients are added to the texture's in place, which for a
+    large texture is most of the time that the two would take.
+
+    Args:
+        texture: at least one texel.
+        uv: as in `texture2d`.
+        uv_da: as in `texture2d`.
+        boundary: as in `texture2d`.
+
+    Returns:
+        Values, differentiable in texture and uv.
+    """
+    out: Tensor = _Mipmapped.apply(  # type: ignore[no-untyped-call]
+        uv.contiguous(), texture.contiguous(), backend, uv_da.detach().contiguous(), boundary
+    )
+    return out
+
+
+class _Mipmapped(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        uv: Tensor,
+        texture: Tensor,
+        backend: Backend,
+        uv_da: Tensor,
+        boundary: Boundary,
+    ) -> Tensor:
+        levels = [texture.detach()]
+        while max(levels[-1].shape[:2]) > 1:
+            levels.append(backend.halve.forward(levels[-1]))
+        footprint = uv_da if len(levels) > 1 else None
+        ctx.save_for_backward(uv, texture, *levels[1:])
+        ctx.rest = backend, footprint, boundary
+        out: Tensor = backend.texture2d.forward(levels, uv, footprint, boundary)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        uv, *levels = ctx.saved_tensors
+        backend, uv_da, boundary = ctx.rest
+        needs = ctx.needs_input_grad
+        to_levels, to_uv = backend.texture2d.backward(
+            levels, uv, uv_da, boundary, grad.contiguous(), needs[1], needs[0]
+        )
+        if to_levels is None:
+            return to_uv, None, None, None, None
+        for smaller, larger in zip(to_levels[:0:-1], to_levels[-2::-1], strict=True):
+            backend.halve.backward(smaller, larger)
+        return to_uv, to_levels[0], None, None, None
 
 
 def cubemap(

@@ -36,6 +36,7 @@ class Backend:
     edge_adjacency: Callable[..., Any]
     vertex_normals: Operator
     texture2d: Operator
+    halve: Operator
     cubemap: Operator
     hash_grid: Operator
     hash_grid_second: Callable[..., Any]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isolux.backends import Backend
 from isolux.backends.encode import HashGridSpec
-from isolux.backends.sample import mip_chain, texture2d
+from isolux.backends.sample import mipmapped, texture2d
 from isolux.encoders.hashgrid import HashGrid
 from isolux.encoders.mlp import MLP
 from isolux.render.gbuffer import GBuffer
@@ -134,8 +134,9 @@ class TextureMaterial(nn.Module):
         self, uv: Float[Tensor, "p 2"], uv_da: Float[Tensor, "p 4"] | None
     ) -> Float[Tensor, "p 9"]:
         """All channels at texture coordinates, filtered over the pixel's footprint."""
-        levels = [self.texels] if uv_da is None else mip_chain(self.texels)
-        return texture2d(self._backend, levels, uv, uv_da, "clamp")
+        if uv_da is None:
+            return texture2d(self._backend, [self.texels], uv, None, "clamp")
+        return mipmapped(self._backend, self.texels, uv, uv_da, "clamp")
 
     @torch.no_grad()
     def clamp(self) -> None:

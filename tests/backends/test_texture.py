@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 from isolux import backends
 from isolux.backends import Backend
 from isolux.backends.cpu import pool
-from isolux.backends.sample import Boundary, mip_chain, texture2d
+from isolux.backends.sample import Boundary, mip_chain, mipmapped, texture2d
 
 BOUNDARIES: list[Boundary] = ["wrap", "clamp"]
 
@@ -130,6 +130,40 @@ def test_gradients_match_finite_differences(backend: Backend, boundary: Boundary
     assert gradcheck(
         lambda uv, base: texture2d(backend, [base], uv, None, boundary), (uv, levels[0])
     )
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 6), (13, 1), (9, 12), (6, 5), (1, 1)])
+def test_a_mipmapped_lookup_is_one_in_the_chain(
+    backend: Backend, size: tuple[int, int]
+) -> None:
+    texture = random(*size, 3).requires_grad_()
+    uv, footprint = random(60, 2, seed=1).requires_grad_(), 0.8 * random(60, 4, seed=2)
+    above = random(60, 3, seed=4)
+    found, expected = (
+        (out, *torch.autograd.grad(out, (texture, uv), above))
+        for out in (
+            mipmapped(backend, texture, uv, footprint, "clamp"),
+            texture2d(backends.reference(), mip_chain(texture), uv, footprint, "clamp"),
+        )
+    )
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_mips_do_not_depend_on_the_number_of_threads() -> None:
+    texture = random(300, 256, 9, dtype=torch.float32).requires_grad_()
+    uv = random(5000, 2, seed=1, dtype=torch.float32)
+    footprint = 0.02 * random(5000, 4, seed=2, dtype=torch.float32)
+    found = []
+    try:
+        for threads in (1, 3):
+            pool.set_threads(threads)
+            out = mipmapped(backends.cpu(), texture, uv, footprint, "clamp")
+            found.append((out, *torch.autograd.grad(out.square().sum(), texture)))
+    finally:
+        pool.set_threads(None)
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_no_points_give_no_rows_and_zero_gradients(backend: Backend) -> None:

@@ -179,7 +179,7 @@ def _log(x: Any, past_one: Any, known: Any) -> Any:
 
 @kernel(fastmath=SHADING_MATH)
 def _exp(x: Any) -> Any:
-    """exp(x) of a float32 in [-80, 80]: 2^n times Cephes' polynomial on [-log(2)/2, log(2)/2]."""
+    """exp(x) of a float32 in [-80, 80]: 2^n times Cephes' polynomial on -+ log(2) / 2."""
     y = x * np.float32(1.4426950408889634)
     n = np.int32(y + np.float32(128.5)) - np.int32(128)  # rounded, as y + 128 is positive
     f = y - np.float32(n)

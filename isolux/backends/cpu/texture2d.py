@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isolux.backends.cpu.arrays import zeros
 from isolux.backends.cpu.jit import SHADING_MATH, kernel
 from isolux.backends.cpu.pool import chunks, parallel_for
 
@@ -55,7 +56,7 @@ def backward(
     above, wrap = grad.numpy().reshape(-1), boundary == "wrap"
     to_levels = to_uv = None
     if need_levels:
-        to_levels = [torch.zeros_like(level) for level in levels]
+        to_levels = [zeros(level.shape, level) for level in levels]
         parallel_for(
             _scatter,
             [
