@@ -9,7 +9,7 @@ Letters: v views, h, w pixels, n vertices, f triangles.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,10 @@ def render(
             "type": "scene",
             "integrator": {"type": "path", "max_depth": depth, "hide_emitters": True},
             "light": _light(mi, probe),
-            "mesh": _shape(mi, mesh, occlusion),
+            **{
+                f"part{i}": _shape(mi, part, occlusion)
+                for i, part in enumerate(_by_handedness(mesh))
+            },
         }
     )
     pictures = []
@@ -150,6 +153,26 @@ def _sensor(mi: Any, cameras: Cameras, view: int, samples: int) -> dict[str, Any
         },
         "sampler": {"type": "multijitter", "sample_count": samples},
     }
+
+
+def _by_handedness(mesh: GlbMesh) -> list[GlbMesh]:
+    """The mesh in two parts where charts are mirrored.
+
+    Mitsuba takes normal x tangent for the second tangent; glTF turns it round in a mirrored
+    chart. So the green channel is turned round there.
+    """
+    corner = mesh.uvs[mesh.faces].astype(np.float64)
+    a, b = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+    mirrored = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0] > 0.0  # v runs down
+    if mesh.normal is None or not mirrored.any():
+        return [mesh]
+    turned = mesh.normal.copy()
+    turned[..., 1] = 1.0 - turned[..., 1]
+    parts = [
+        replace(mesh, faces=mesh.faces[~mirrored]),
+        replace(mesh, faces=mesh.faces[mirrored], normal=turned),
+    ]
+    return [part for part in parts if len(part.faces)]
 
 
 def _shape(mi: Any, mesh: GlbMesh, occlusion: bool) -> Any:

@@ -79,6 +79,11 @@ def compare_run(run: Run, views: int, samples: int) -> dict[str, float]:
             ("shadows (the integral against Mitsuba)", between, theirs),
         ):
             found[name + suffix] = float(psnr(a, b).mean())
+        if occlusion:
+            bounced = over(*render(mesh, probe, batch.cameras, samples, depth=6))
+            found["ours against Mitsuba with interreflection"] = float(
+                psnr(ours, bounced).mean()
+            )
     return found
 
 

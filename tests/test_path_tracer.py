@@ -1,5 +1,6 @@
 """An independent renderer reads our GLB and our probe the same way round as we do."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from isolux import backends
 from isolux.data.assets.gltf_write import write_glb
 from isolux.data.assets.textures import MeshAsset, constant_textures
+from isolux.data.rendered import RenderedViews
 from isolux.geometry.cameras import Cameras, look_at
 from isolux.render.light import EnvironmentLight, cube_from_latlong, latlong_directions
 from isolux.render.metrics import psnr
@@ -91,3 +93,25 @@ def test_occlusion_darkens_both(tracer: ModuleType, tmp_path: Path) -> None:
         for occlusion in (True, False)
     )
     torch.testing.assert_close(dark, 0.5 * bright, atol=0.01, rtol=0.0)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_normal_maps_tilt_the_same_way(
+    tracer: ModuleType, tmp_path: Path, mirrored: bool
+) -> None:
+    """The second tangent turns round where a chart is mirrored, in both renderers."""
+    mesh = tracer.sphere(24)
+    assert mesh.uvs is not None
+    if mirrored:
+        u, v = mesh.uvs.unbind(-1)
+        mesh = replace(mesh, uvs=torch.stack([u, 1.0 - v], dim=-1))
+    # Not much: where a normal turns away from the viewer, ours is bent and Mitsuba's is black.
+    tilt = torch.nn.functional.normalize(torch.tensor([[[0.1, 0.25, 1.0]]]), dim=-1)
+    textures = replace(constant_textures((0.5, 0.5, 0.5), (0.0, 0.8, 0.0)), normal=tilt)
+    asset = MeshAsset(mesh, textures, "sphere")
+    probe, cameras = lamp((0.0, 1.0, 0.0)), tracer.orbit(1, SIZE)
+    backend = backends.select("auto")
+    batch = RenderedViews(asset, probe, backend, (SIZE, SIZE), cameras=cameras).batch([0])
+    write_glb(tmp_path / "sphere.glb", asset)
+    traced, _ = tracer.render(tracer.read_glb(tmp_path / "sphere.glb"), probe, cameras, 16)
+    assert psnr(batch.rgb * batch.alpha, traced) > 25.0
