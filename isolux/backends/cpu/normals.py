@@ -63,7 +63,7 @@ def _forward(vertices: Any, faces: Any, eps: Any, normals: Any, length: Any) -> 
 def _backward(
     vertices: Any, faces: Any, normals: Any, length: Any, grad: Any, sums: Any, out: Any
 ) -> None:
-    """`sums` becomes the gradient of each vertex's sum: what is across its normal, by its length."""
+    """`sums` becomes the gradient of each vertex's sum: the part across the normal."""
     for n in range(length.size):
         i = 3 * n
         if length[n] > 0:
