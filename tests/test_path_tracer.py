@@ -109,7 +109,7 @@ def test_normal_maps_tilt_the_same_way(
     tilt = torch.nn.functional.normalize(torch.tensor([[[0.1, 0.25, 1.0]]]), dim=-1)
     textures = replace(constant_textures((0.5, 0.5, 0.5), (0.0, 0.8, 0.0)), normal=tilt)
     asset = MeshAsset(mesh, textures, "sphere")
-    probe, cameras = lamp((0.0, 1.0, 0.0)), tracer.orbit(1, SIZE)
+    probe, cameras = lamp((0.0, -0.6, 0.8)), tracer.orbit(1, SIZE)
     backend = backends.select("auto")
     batch = RenderedViews(asset, probe, backend, (SIZE, SIZE), cameras=cameras).batch([0])
     write_glb(tmp_path / "sphere.glb", asset)
