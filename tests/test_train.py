@@ -13,6 +13,7 @@ from isolux.cli import main
 from isolux.data.assets.hdr import load_probe
 from isolux.data.blender import nerf_synthetic_views
 from isolux.data.detect import read_asset
+from isolux.optimize import build
 from isolux.optimize.log import read_log
 
 
@@ -193,6 +194,25 @@ def test_settings_reach_an_end(
     out, scene = tmp_path / "run", f"data.path={scene_folder}"
     assert isolux_train("nerf_synthetic", out, scene, "optimize.steps=3,3", *settings) == 0
     assert json.loads((out / "metrics.json").read_text())["test"]["psnr"] > 0
+
+
+def test_a_surface_that_is_gone_ends_in_empty_files(
+    tmp_path: Path,
+    isolux_train: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A start without a surface: the run says so, and its files are valid and empty."""
+    monkeypatch.setattr(build, "visual_hull", lambda *_: lambda p: p.norm(dim=-1) + 0.1)
+    out = tmp_path / "run"
+    assert isolux_train("demo", out, "data.train_views=6", "optimize.steps=4,4") == 0
+    assert "surface is empty" in caplog.text
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["mesh"]["triangles"] == 0
+    assert metrics["test"]["silhouette_iou"] == 0.0
+    assert metrics["time_s"]["steps"] == 8
+    assert (out / "mesh" / "mesh.glb").exists()
+    assert len(isolux.load(out).mesh.faces) == 0
 
 
 def test_a_mesh_to_start_from(

@@ -136,7 +136,7 @@ def metrics_of(run: Run, scene: Scene) -> dict[str, Any]:
         metrics[name] = view_metrics(
             run.backend, run.scene, views, chosen, run.lens, background
         ) | {"background": background}
-    if scene.reference is not None:
+    if scene.reference is not None and len(mesh.faces):  # no distances from nothing
         metrics["surface"] = surface_metrics(mesh, scene.reference.mesh)
     metrics["mesh"] = mesh_statistics(mesh)
     return metrics

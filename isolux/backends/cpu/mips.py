@@ -2,13 +2,17 @@
 
 A task owns rows of the smaller texture. Where h is even each has two rows of the larger one
 to itself; where it is odd neighbours share one, and a single task adds up all gradients.
+
+Plain IEEE arithmetic: the compiler makes two loops, for arrays that lie apart and for arrays
+that may overlap, and chooses by their addresses; if sums could be reassociated the two would
+round differently, and a run would depend on where its memory lies.
 """
 
 from typing import Any
 
 from torch import Tensor
 
-from isolux.backends.cpu.jit import SHADING_MATH, kernel
+from isolux.backends.cpu.jit import kernel
 from isolux.backends.cpu.pool import chunks, parallel_for
 
 __all__ = ["backward", "forward"]
@@ -38,7 +42,7 @@ def backward(grad: Tensor, into: Tensor) -> None:
     parallel_for(run, tasks)
 
 
-@kernel(fastmath=SHADING_MATH)
+@kernel
 def _even(
     texels: Any, out: Any, height: int, width: int, channels: int, first: int, last: int
 ) -> None:
@@ -54,7 +58,7 @@ def _even(
                 out[o + c] = quarter * (upper + lower)
 
 
-@kernel(fastmath=SHADING_MATH)
+@kernel
 def _even_backward(
     grad: Any, into: Any, height: int, width: int, channels: int, first: int, last: int
 ) -> None:
@@ -94,7 +98,7 @@ def _taps(index: int, count: int, one: Any) -> Any:
     )
 
 
-@kernel(fastmath=SHADING_MATH)
+@kernel
 def _odd(
     texels: Any, out: Any, height: int, width: int, channels: int, first: int, last: int
 ) -> None:
@@ -116,7 +120,7 @@ def _odd(
                         out[o + c] += share * texels[a + c]
 
 
-@kernel(fastmath=SHADING_MATH)
+@kernel
 def _odd_backward(
     grad: Any, into: Any, height: int, width: int, channels: int, first: int, last: int
 ) -> None:
