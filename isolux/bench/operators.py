@@ -149,13 +149,18 @@ def _hash_grid_row(
 
 
 def _surface_points(count: int) -> Float[Tensor, "p 3"]:
-    """Points of a sphere in the unit cube, row by row as a picture's pixels come."""
-    side = int(np.ceil(np.sqrt(count)))
-    step = (torch.arange(side) + 0.5) / side
-    theta, phi = torch.meshgrid(step * torch.pi, step * torch.pi, indexing="ij")
-    ring = theta.sin()
-    point = torch.stack([ring * phi.cos(), theta.cos(), ring * phi.sin()], dim=-1)
-    return (0.5 + 0.4 * point.reshape(-1, 3)[:count]).contiguous()
+    """Points of a bumpy ball as four cameras see it, row after row, in the unit cube."""
+    size = int((count / 4 / 0.5) ** 0.5) + 2  # half of a picture's pixels show the ball
+    y, x = np.meshgrid(np.linspace(1, -1, size), np.linspace(-1, 1, size), indexing="ij")
+    seen = x * x + y * y < 0.64
+    x, y = x[seen], y[seen]
+    views = []
+    for angle in (0.0, 1.3, 2.6, 3.9):
+        bumpy = np.stack([x, y, np.sqrt(0.64 - x * x - y * y)], axis=1)
+        bumpy *= 1.0 + 0.05 * np.sin(9.0 * x)[:, None]
+        c, s = np.cos(angle), np.sin(angle)
+        views.append(bumpy @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]))
+    return torch.tensor((np.concatenate(views)[:count] + 1.0) / 2.0, dtype=torch.float32)
 
 
 def mlp_rows(points: int = 134_768, repeats: int = 5) -> list[Row]:
