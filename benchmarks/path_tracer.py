@@ -4,9 +4,9 @@
     python benchmarks/path_tracer.py --spheres --probe studio.hdr
 
 With `--run` the file and the probe of the run folder are read from disk. Split-sum shading
-knows no shadows and replaces an integral by a product; each is measured by itself: `split
-sum` is our picture against the same G-buffer with the integral done in full, `shadows` that
-against Mitsuba. Our occlusion is baked into what Mitsuba draws; the row "no occlusion" sets it
+knows no shadows and replaces an integral by a product: `split
+sum` is our picture against the same G-buffer with the integral done in full. That against
+Mitsuba holds the shadows, and what else differs: silhouettes, tangent frames, the files. Our occlusion is baked into what Mitsuba draws; the row "no occlusion" sets it
 to zero in both. All values are PSNR over 8-bit sRGB in dB, on the run's background.
 `--spheres` draws spheres of one material each, which cast no shadow on themselves.
 """
@@ -76,7 +76,7 @@ def compare_run(run: Run, views: int, samples: int) -> dict[str, float]:
             ("Mitsuba against the views", theirs, reference),
             ("ours against Mitsuba", ours, theirs),
             ("split sum (ours against the integral)", ours, between),
-            ("shadows (the integral against Mitsuba)", between, theirs),
+            ("the integral against Mitsuba (shadows and the rest)", between, theirs),
         ):
             found[name + suffix] = float(psnr(a, b).mean())
         if occlusion:
