@@ -32,6 +32,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "hash_grid_second": ("hashgrid", "second"),
     "mlp": ("mlp", "forward", "backward"),
     "cube_filter": ("cube_filter", "forward", "backward"),
+    "shading_frame": ("frame", "forward", "backward"),
     "split_sum": ("split_sum", "forward", "backward"),
     "image_loss": ("image_loss", "forward", "backward"),
     "marching_tetrahedra": ("tetrahedra", "forward", "backward"),

@@ -42,6 +42,7 @@ class Backend:
     hash_grid_second: Callable[..., Any]
     mlp: Operator
     cube_filter: Operator
+    shading_frame: Operator
     split_sum: Operator
     image_loss: Operator
     marching_tetrahedra: Operator

@@ -63,12 +63,23 @@ class GBuffer:
     uv: Float[Tensor, "p 2"]  # weights of the triangle's corners 0 and 1
     position: Float[Tensor, "p 3"]  # world
     normal: Float[Tensor, "p 3"]  # interpolated, not unit
-    face_normal: Float[Tensor, "p 3"]  # unit
-    to_camera: Float[Tensor, "p 3"]  # unit
+    face_normals: Float[Tensor, "f 3"]  # unit, one per triangle; no gradient
+    camera: Float[Tensor, "v 3"]  # positions
     texcoord: Float[Tensor, "p 2"] | None = None
     texcoord_da: Float[Tensor, "p 4"] | None = None
     tangent: Float[Tensor, "p 3"] | None = None  # along growing u, not unit
     handedness: Float[Tensor, "p 1"] | None = None  # -1 where a chart is mirrored
+
+    @property
+    def face_normal(self) -> Float[Tensor, "p 3"]:
+        """Unit normals of the triangles at the pixels."""
+        return self.face_normals.index_select(0, self.triangle)
+
+    @property
+    def to_camera(self) -> Float[Tensor, "p 3"]:
+        """Unit directions to the cameras."""
+        away = self.camera.index_select(0, self.view) - self.position
+        return functional.normalize(away, dim=-1)
 
 
 def draw_surface(
@@ -98,8 +109,7 @@ def draw_surface(
     view = pixels // (cameras.height * cameras.width)
     attributes = torch.cat([surface.vertices, surface.normals], dim=-1)
     mixed = interpolate(backend, attributes, surface.faces, triangle, uv)
-    position, normal = mixed[:, :3], mixed[:, 3:6]
-    to_camera = functional.normalize(cameras.positions.index_select(0, view) - position, dim=-1)
+    position, normal = torch.split(mixed, 3, dim=-1)
     framed = {}
     if surface.uvs is not None and surface.uv_faces is not None:
         framed = _texture_frame(backend, surface, clip, raster, pixels, triangle, uv)
@@ -113,8 +123,8 @@ def draw_surface(
         uv=uv,
         position=position,
         normal=normal,
-        face_normal=_face_normal(surface, triangle),
-        to_camera=to_camera,
+        face_normals=_face_normals(surface),
+        camera=cameras.positions,
         **framed,
     )
 
@@ -149,12 +159,9 @@ def _to_clip(
     return vertices @ matrix[:, :, :3].transpose(1, 2) + matrix[:, None, :, 3]
 
 
-def _face_normal(surface: Surface, triangle: Int[Tensor, " p"]) -> Float[Tensor, "p 3"]:
-    corners = surface.faces.index_select(0, triangle)
-    a, b, c = (surface.vertices.index_select(0, corners[:, i]) for i in range(3))
-    return functional.normalize(
-        torch.linalg.cross(b - a, c - a, dim=-1).detach(), dim=-1, eps=1e-20
-    )
+def _face_normals(surface: Surface) -> Float[Tensor, "f 3"]:
+    a, b, c = surface.vertices.detach()[surface.faces.long()].unbind(1)
+    return functional.normalize(torch.linalg.cross(b - a, c - a, dim=-1), dim=-1, eps=1e-20)
 
 
 def _texture_frame(
@@ -169,21 +176,24 @@ def _texture_frame(
     """Texture coordinates, their screen derivatives (no gradient), tangent and handedness."""
     assert surface.uvs is not None
     assert surface.uv_faces is not None
-    corners = surface.uv_faces.index_select(0, triangle)
     with torch.no_grad():
         bary = screen_derivatives(backend, clip.detach(), surface.faces, raster, pixels)
-        a, b, c = (surface.uvs.index_select(0, corners[:, i]) for i in range(3))
-        ac, bc = a - c, b - c  # [p, 2]
-        # d(uv) = d(u) (a - c) + d(v) (b - c), for each of the two screen directions.
-        along = bary[:, None, 0:2] * ac[:, :, None] + bary[:, None, 2:4] * bc[:, :, None]
+        a, b, c = surface.uvs[surface.uv_faces.long()].unbind(1)  # [f, 2] each
+        ac, bc = a - c, b - c
         # Rows run downwards in a texture: a chart seen from outside has negative area.
         area = ac[:, 0] * bc[:, 1] - ac[:, 1] * bc[:, 0]
-        handedness = torch.where(area > 0.0, -1.0, 1.0)[:, None]
+        mirrored = torch.where(area > 0.0, -1.0, 1.0)[:, None]
+        sides = torch.cat([ac, bc, mirrored], dim=-1).index_select(0, triangle)
+        # d(uv) = d(u) (a - c) + d(v) (b - c), for each of the two screen directions.
+        along = bary[:, None, 0:2] * sides[:, 0:2, None]
+        along += bary[:, None, 2:4] * sides[:, 2:4, None]
+        handedness = sides[:, 4:5]
     attributes = surface.uvs
     if surface.tangents is not None:
         attributes = torch.cat([attributes, surface.tangents], dim=-1)
     mixed = interpolate(backend, attributes, surface.uv_faces, triangle, uv)
-    frame = {"texcoord": mixed[:, :2], "texcoord_da": along.reshape(-1, 4)}
+    texcoord, tangent = torch.split(mixed, [2, mixed.shape[1] - 2], dim=-1)
+    frame = {"texcoord": texcoord, "texcoord_da": along.reshape(-1, 4)}
     if surface.tangents is not None:
-        frame |= {"tangent": mixed[:, 2:5], "handedness": handedness}
+        frame |= {"tangent": tangent, "handedness": handedness}
     return frame

@@ -91,8 +91,8 @@ class MaterialField(nn.Module):
 
     def at(self, gbuffer: GBuffer) -> MaterialSample:
         """The material at the pixels of a G-buffer."""
-        channels = self(gbuffer.position)
-        return MaterialSample(channels[:, :3], channels[:, 3:6])
+        albedo, orm = torch.split(self(gbuffer.position), 3, dim=-1)
+        return MaterialSample(albedo, orm)
 
 
 class TextureMaterial(nn.Module):
@@ -124,11 +124,9 @@ class TextureMaterial(nn.Module):
         """The material at the pixels of a G-buffer that has texture coordinates."""
         assert gbuffer.texcoord is not None, "the surface has no texture coordinates"
         channels = self.sample(gbuffer.texcoord, gbuffer.texcoord_da)
-        return MaterialSample(
-            channels[:, :3],
-            channels[:, 3:6],
-            channels[:, 6:9] if self.normal_map else None,
-        )
+        # One pass on the way back, where slices would take three.
+        albedo, orm, normal = torch.split(channels, 3, dim=-1)
+        return MaterialSample(albedo, orm, normal if self.normal_map else None)
 
     def sample(
         self, uv: Float[Tensor, "p 2"], uv_da: Float[Tensor, "p 4"] | None

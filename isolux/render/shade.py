@@ -4,12 +4,12 @@ Karis 2013, "Real Shading in Unreal Engine 4"; the way it is trained follows Mun
 2022. Letters: p covered pixels.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
+from isolux import backends
 from isolux.backends import Backend
+from isolux.backends.frame import shading_frame
 from isolux.backends.light import fg_lut
 from isolux.backends.sample import cubemap
 from isolux.backends.shade import split_sum
@@ -20,27 +20,16 @@ from isolux.render.material import MaterialSample
 
 __all__ = ["shade", "shading_normal"]
 
-_BEND = 0.1  # cosine to the viewer under which a normal is bent towards the face's
-
 
 def shading_normal(
     gbuffer: GBuffer, perturbation: Float[Tensor, "p 3"] | None
 ) -> Float[Tensor, "p 3"]:
-    """Unit normals to shade with: interpolated, perturbed, facing the viewer.
+    """Unit normals to shade with, as in `shade`: interpolated, perturbed, facing the viewer.
 
     Back sides are shaded as fronts. Where the smooth normal turns away from the viewer it is
-    bent towards the face's, which cannot; otherwise silhouettes would sparkle.
+    bent towards the face's.
     """
-    normal = functional.normalize(gbuffer.normal, dim=-1, eps=1e-20)
-    if perturbation is not None and gbuffer.tangent is not None:
-        assert gbuffer.handedness is not None
-        normal = _perturbed(normal, gbuffer.tangent, gbuffer.handedness, perturbation)
-    face = gbuffer.face_normal
-    side = torch.where((gbuffer.to_camera * face).sum(-1, keepdim=True) < 0.0, -1.0, 1.0)
-    normal, face = normal * side.detach(), face * side.detach()
-    facing = (gbuffer.to_camera * normal).sum(-1, keepdim=True)
-    weight = (facing / _BEND).clamp(0.0, 1.0)
-    return functional.normalize(torch.lerp(face, normal, weight), dim=-1, eps=1e-20)
+    return _frame(backends.reference(), gbuffer, perturbation)[0]
 
 
 def shade(
@@ -60,9 +49,7 @@ def shade(
         camera_space: the cameras, when the light turns with them; none for a light that is
             fixed to the world.
     """
-    normal = shading_normal(gbuffer, material.normal)
-    cosine = (gbuffer.to_camera * normal).sum(-1)
-    mirrored = 2.0 * cosine[:, None] * normal - gbuffer.to_camera
+    normal, mirrored, cosine = _frame(backend, gbuffer, material.normal)
     if camera_space is not None:
         rotation = camera_space.world_from_camera[:, :3, :3].index_select(0, gbuffer.view)
         normal = (normal[:, None, :] @ rotation).squeeze(1)
@@ -73,23 +60,26 @@ def shade(
         backend,
         material.albedo,
         material.orm,
-        cosine.clamp(min=1e-4),
+        cosine,
         diffuse,
         specular,
         fg_lut(),
     )
 
 
-def _perturbed(
-    normal: Float[Tensor, "p 3"],
-    tangent: Float[Tensor, "p 3"],
-    handedness: Float[Tensor, "p 1"],
-    perturbation: Float[Tensor, "p 3"],
-) -> Float[Tensor, "p 3"]:
-    """A tangent-space normal in world space, as glTF reads it: +x along u, +y against v."""
-    tangent = tangent - normal * (normal * tangent).sum(-1, keepdim=True)
-    tangent = functional.normalize(tangent, dim=-1, eps=1e-20)
-    bitangent = torch.linalg.cross(normal, tangent, dim=-1) * handedness
-    x, y, z = perturbation.unbind(-1)
-    world = tangent * x[:, None] + bitangent * y[:, None] + normal * z.clamp(min=1e-3)[:, None]
-    return functional.normalize(world, dim=-1, eps=1e-20)
+def _frame(
+    backend: Backend, gbuffer: GBuffer, perturbation: Float[Tensor, "p 3"] | None
+) -> tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"], Float[Tensor, " p"]]:
+    """Normal, mirrored view direction, cosine between normal and view."""
+    return shading_frame(
+        backend,
+        gbuffer.position,
+        gbuffer.normal,
+        gbuffer.face_normals,
+        gbuffer.triangle,
+        gbuffer.camera,
+        gbuffer.view,
+        gbuffer.tangent,
+        gbuffer.handedness,
+        perturbation,
+    )

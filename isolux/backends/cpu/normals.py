@@ -26,8 +26,9 @@ def backward(
 ) -> Tensor:
     """Raw adjoint."""
     out, scratch = torch.zeros_like(vertices), torch.empty_like(vertices)
-    given = [flat(t) for t in (normals, length, grad)]
-    _backward(flat(vertices), flat_index(faces), *given, flat(scratch), flat(out))
+    unit, size, above = flat(normals), flat(length), flat(grad)
+    given = flat(vertices), flat_index(faces), unit, size, above
+    _backward(*given, flat(scratch), flat(out))
     return out
 
 
