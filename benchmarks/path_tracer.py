@@ -4,9 +4,10 @@
     python benchmarks/path_tracer.py --spheres --probe studio.hdr
 
 With `--run` the file and the probe of the run folder are read from disk. Split-sum shading
-knows no shadows and replaces an integral by a product: `split
-sum` is our picture against the same G-buffer with the integral done in full. That against
-Mitsuba holds the shadows, and what else differs: silhouettes, tangent frames, the files. Our occlusion is baked into what Mitsuba draws; the row "no occlusion" sets it
+knows no shadows and replaces an integral by a product: `split sum` is our picture against the
+same G-buffer with the integral done in full. That against Mitsuba holds the shadows, and what
+else differs: silhouettes, tangent frames, the files. Our occlusion is baked into what Mitsuba
+draws; the row "no occlusion" sets it
 to zero in both. All values are PSNR over 8-bit sRGB in dB, on the run's background.
 `--spheres` draws spheres of one material each, which cast no shadow on themselves.
 """
