@@ -5,6 +5,7 @@ in two levels at most, and nothing needs all levels in one array. A texel's grad
 up by the one task that owns its band of rows.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from isolux.backends.cpu.pool import chunks, parallel_for
 __all__ = ["backward", "forward"]
 
 _CHUNK = 32768  # points of a task
+_USUAL = 9  # channels of a material, for which the kernels are unrolled
 _BAND = 65536  # texels, about, of a task that owns gradients
 
 
@@ -81,9 +83,11 @@ def backward(
 
 def _shapes(levels: Sequence[Tensor], at: Any) -> list[tuple[int, tuple[int, int, int]]]:
     """Levels in use, with (rows, columns, channels)."""
-    count = len(levels) if at.size else 1
+    first, last = (math.floor(at.min()), math.ceil(at.max())) if at.size else (0, 0)
     return [
-        (k, (int(h), int(w), int(c))) for k in range(count) for h, w, c in (levels[k].shape,)
+        (k, (int(h), int(w), int(c)))
+        for k in range(first, last + 1)
+        for h, w, c in (levels[k].shape,)
     ]
 
 
@@ -150,6 +154,57 @@ def _axis(u: Any, count: int, wrap: bool) -> Any:
 
 
 @kernel(fastmath=SHADING_MATH)
+def _mix(
+    texels: Any,
+    a: Any,
+    b: Any,
+    c: Any,
+    d: Any,
+    w00: Any,
+    w10: Any,
+    w01: Any,
+    w11: Any,
+    out: Any,
+    o: Any,
+    channels: int,
+) -> None:
+    """Add four weighted texels to a point's values."""
+    for channel in range(channels):
+        i = np.uint64(channel)
+        upper = w00 * texels[a + i] + w10 * texels[b + i]
+        out[o + i] += upper + (w01 * texels[c + i] + w11 * texels[d + i])
+
+
+@kernel(fastmath=SHADING_MATH)
+def _add(
+    out: Any, a: Any, b: Any, left: Any, right: Any, above: Any, o: Any, channels: int
+) -> None:
+    """Add a point's gradient to two texels."""
+    for channel in range(channels):
+        i = np.uint64(channel)
+        g = above[o + i]
+        out[a + i] += left * g
+        out[b + i] += right * g
+
+
+@kernel(fastmath=SHADING_MATH)
+def _products(
+    texels: Any, a: Any, b: Any, c: Any, d: Any, above: Any, o: Any, channels: int
+) -> Any:
+    """Products of a point's gradient with four texels."""
+    zero = above.dtype.type(0)
+    t00, t10, t01, t11 = zero, zero, zero, zero
+    for channel in range(channels):
+        i = np.uint64(channel)
+        g = above[o + i]
+        t00 += g * texels[a + i]
+        t10 += g * texels[b + i]
+        t01 += g * texels[c + i]
+        t11 += g * texels[d + i]
+    return t00, t10, t01, t11
+
+
+@kernel(fastmath=SHADING_MATH)
 def _forward(
     texels: Any,
     height: int,
@@ -177,10 +232,10 @@ def _forward(
         c = np.uint64((bottom * width + left) * channels)
         d = np.uint64((bottom * width + right) * channels)
         o = np.uint64(p * channels)
-        for channel in range(channels):
-            i = np.uint64(channel)
-            upper = w00 * texels[a + i] + w10 * texels[b + i]
-            out[o + i] += upper + (w01 * texels[c + i] + w11 * texels[d + i])
+        if channels == _USUAL:  # the compiler unrolls what it can count
+            _mix(texels, a, b, c, d, w00, w10, w01, w11, out, o, _USUAL)
+        else:
+            _mix(texels, a, b, c, d, w00, w10, w01, w11, out, o, channels)
 
 
 @kernel(fastmath=SHADING_MATH)
@@ -215,11 +270,11 @@ def _scatter(
             row = (bottom if side else top) * width
             a = np.uint64((row + left) * channels)
             b = np.uint64((row + right) * channels)
-            for channel in range(channels):
-                i = np.uint64(channel)
-                g = weight * above[p * channels + channel]
-                out[a + i] += (one - x) * g
-                out[b + i] += x * g
+            o = np.uint64(p * channels)
+            if channels == _USUAL:
+                _add(out, a, b, (one - x) * weight, x * weight, above, o, _USUAL)
+            else:
+                _add(out, a, b, (one - x) * weight, x * weight, above, o, channels)
 
 
 @kernel(fastmath=SHADING_MATH)
@@ -248,12 +303,12 @@ def _to_uv(
         b = np.uint64((top * width + right) * channels)
         c = np.uint64((bottom * width + left) * channels)
         d = np.uint64((bottom * width + right) * channels)
-        du, dv = one - one, one - one
-        for channel in range(channels):
-            i = np.uint64(channel)
-            g = above[p * channels + channel]
-            t00, t10, t01, t11 = texels[a + i], texels[b + i], texels[c + i], texels[d + i]
-            du += g * ((one - y) * (t10 - t00) + y * (t11 - t01))
-            dv += g * ((one - x) * (t01 - t00) + x * (t11 - t10))
+        o = np.uint64(p * channels)
+        if channels == _USUAL:
+            t00, t10, t01, t11 = _products(texels, a, b, c, d, above, o, _USUAL)
+        else:
+            t00, t10, t01, t11 = _products(texels, a, b, c, d, above, o, channels)
+        du = (one - y) * (t10 - t00) + y * (t11 - t01)
+        dv = (one - x) * (t01 - t00) + x * (t11 - t10)
         out[2 * p] += du * share * move_u * type(one)(width)
         out[2 * p + 1] += dv * share * move_v * type(one)(height)
