@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Set
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -21,13 +22,20 @@ from typing import Any, TypeVar, cast, overload
 
 import numba
 
-__all__ = ["SHADING_MATH", "cache_directory", "kernel"]
+__all__ = ["SHADING_MATH", "SUM_MATH", "cache_directory", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SHADING_MATH = frozenset({"contract", "nsz", "arcp", "reassoc"})
+SHADING_MATH = frozenset({"contract", "nsz", "arcp"})
 """What `fastmath` may hold in shading and hash kernels. Visibility keeps plain IEEE arithmetic,
-and nothing may assume that NaN and infinity do not occur."""
+and nothing may assume that NaN and infinity do not occur.
+
+Sums keep their order: where an inner loop stores, the compiler makes two loops and chooses by
+the addresses at run time whether it may take several steps at once, and in another order the
+sum is another number. So results would depend on where memory lies."""
+
+SUM_MATH = SHADING_MATH | {"reassoc"}
+"""For inner loops that add up products and store nothing: there is one loop, with one order."""
 
 _NUMBA: Any = numba.config
 _LOCK = Lock()  # guards numba's global cache directory while a kernel is declared
@@ -56,7 +64,9 @@ def _usable(folder: Path) -> bool:
 
 
 def _candidates() -> list[Path]:
-    name = f"numba-{_version()}"
+    # numba notices edits of a kernel's file, but not of how this one has it compiled.
+    flags = zlib.crc32(Path(__file__).read_bytes())
+    name = f"numba-{_version()}-{flags:08x}"
     folders: list[Path] = []
     if chosen := os.environ.get("ISOLUX_CACHE_DIR"):
         folders.append(Path(chosen) / name)

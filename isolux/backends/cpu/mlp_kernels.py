@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from isolux.backends.cpu.jit import SHADING_MATH, kernel
+from isolux.backends.cpu.jit import SHADING_MATH, SUM_MATH, kernel
 
 __all__ = ["backward", "forward"]
 
@@ -37,7 +37,7 @@ def _product(weight: Any, x: Any, out: Any, rows: int, inner: int, n: int) -> No
                 h3[p] += (d0 * e + d1 * f) + (d2 * g + d3 * h)
 
 
-@kernel(fastmath=SHADING_MATH)
+@kernel(fastmath=SUM_MATH)
 def _outer(above: Any, x: Any, out: Any, rows: int, inner: int, n: int) -> None:
     """out [rows, inner] += above [rows, n] @ x [inner, n]^T."""
     zero = x.dtype.type(0)
@@ -96,7 +96,7 @@ def _activate(weights: Any, biases: Any, sizes: Any, hidden: Any, layers: int, n
         first, offset, shift = after, offset + rows * inner, shift + rows
 
 
-@kernel(fastmath=SHADING_MATH)
+@kernel(fastmath=SUM_MATH)
 def _sums(above: Any, out: Any, rows: int, n: int) -> None:
     for o in range(rows):
         total = above.dtype.type(0)
