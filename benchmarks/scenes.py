@@ -56,7 +56,7 @@ CASES: dict[str, Case] = {
         "nerf_synthetic", 10, ("data.path={data}/nerf_synthetic/chair_800", "data.size=200")
     ),
     "spot": Case("spot", 15, _known_light("spot/spot.obj", "kiara_1_dawn_1k"), *_SURFACE),
-    "bob": Case("bob", 15, _known_light("bob/bob_tri.obj", "venice_sunset_1k", 2.0), *_SURFACE),
+    "bob": Case("bob", 15, _known_light("bob/bob_tri.obj", "venice_sunset_1k"), *_SURFACE),
     "WaterBottle": Case(
         "spot",
         15,
