@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isolux.backends import Backend
+from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.backends.encode import HashGridSpec
 from isolux.backends.sample import mipmapped, texture2d
 from isolux.encoders.hashgrid import HashGrid
@@ -19,6 +20,8 @@ from isolux.encoders.mlp import MLP
 from isolux.render.gbuffer import GBuffer
 
 __all__ = ["Limits", "MaterialField", "MaterialSample", "TextureMaterial"]
+
+_ROWS = 128  # of texels, that are clamped at a time
 
 
 @dataclass(frozen=True)
@@ -139,4 +142,9 @@ class TextureMaterial(nn.Module):
     @torch.no_grad()
     def clamp(self) -> None:
         """Put the texels back into their ranges."""
-        torch.clamp(self.texels, self.low, self.high, out=self.texels)
+
+        def run(first: int, last: int) -> None:
+            rows = self.texels[first:last]
+            torch.clamp(rows, self.low, self.high, out=rows)
+
+        parallel_for(run, chunks(len(self.texels), _ROWS))

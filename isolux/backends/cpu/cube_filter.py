@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["backward", "forward"]
 
 _CHUNK = 512  # rows of a task
+_INNER = 384  # rows of a dense map, of a task
 
 
 def forward(lobe: "CubeMap", texels: Tensor) -> Tensor:
@@ -29,8 +30,15 @@ def backward(lobe: "CubeMap", grad: Tensor) -> Tensor:
 def _apply(lobe: "CubeMap", texels: Tensor, before: Tensor, after: Tensor) -> Tensor:
     if lobe.dense is not None:
         # F is symmetric; with the long side inside, torch's product is six times as fast.
-        wide = (texels * before[:, None]).T.contiguous()
-        return ((wide @ lobe.dense) * after).T.contiguous()
+        wide, dense = (texels * before[:, None]).T.contiguous(), lobe.dense
+        parts = parallel_for(
+            lambda first, last: wide[:, first:last] @ dense[first:last],
+            chunks(len(texels), _INNER),
+        )
+        total = parts[0]
+        for part in parts[1:]:  # in order, whoever made them
+            total += part
+        return (total * after).T.contiguous()
     scaled = (texels * before[:, None]).numpy().reshape(-1)
     out = torch.empty_like(texels)
     common = lobe.starts.numpy(), lobe.columns.numpy(), lobe.weights.numpy(), scaled
