@@ -196,6 +196,15 @@ def test_settings_reach_an_end(
     assert json.loads((out / "metrics.json").read_text())["test"]["psnr"] > 0
 
 
+def test_a_large_surface_is_simplified_before_charts(
+    tmp_path: Path, scene_folder: Path, isolux_train: Callable[..., int]
+) -> None:
+    out, scene = tmp_path / "run", f"data.path={scene_folder}"
+    short = ("optimize.steps=3,1", "geometry.most_triangles=120")
+    assert isolux_train("nerf_synthetic", out, scene, *short) == 0
+    assert 0 < json.loads((out / "metrics.json").read_text())["mesh"]["triangles"] <= 120
+
+
 def test_a_surface_that_is_gone_ends_in_empty_files(
     tmp_path: Path,
     isolux_train: Callable[..., int],

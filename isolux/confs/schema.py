@@ -132,6 +132,9 @@ class GeometryConf(_Record):
         None, description="centre of the cube; none fits it to the masks [scene units]"
     )
     init: str = Field("hull", description="start: hull, sphere, random, or a mesh file")
+    most_triangles: Annotated[int, Field(ge=100)] = Field(
+        60000, description="a surface with more is simplified before charts are made"
+    )
     base_mesh: Path | None = Field(
         None, description="start the mesh stage from this mesh and skip the topology stage"
     )

@@ -116,6 +116,7 @@ def _recipe(
         hidden=material.hidden,
         texture_size=material.texture_size,
         normal_map=material.normal_map,
+        most_triangles=conf.geometry.most_triangles,
         lock_positions=conf.geometry.lock_positions,
         lock_light=conf.light.lock_in_mesh_stage,
         light=_light(conf.light, scene.probe),

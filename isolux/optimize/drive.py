@@ -10,6 +10,7 @@ from torch import Tensor
 
 from isolux.confs.schema import RunConf
 from isolux.data.views import Batch
+from isolux.geometry.simplify import simplify
 from isolux.optimize.build import Problem
 from isolux.optimize.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from isolux.optimize.clock import Clock
@@ -167,6 +168,9 @@ def _enter(problem: Problem, phase: Phase, scene: AnyScene | None) -> AnyScene:
         return mesh_scene(recipe, problem.base_mesh, None, recipe.light())
     assert isinstance(scene, TopologyScene)
     mesh = scene.geometry.extract_mesh(recipe.backend)
+    if len(mesh.faces) > recipe.most_triangles:
+        _log.info("%d triangles, simplified to %d", len(mesh.faces), recipe.most_triangles)
+        mesh = simplify(mesh, recipe.most_triangles)
     if not len(mesh.faces):
         _log.warning(
             "the surface is empty: the distance field has one sign everywhere. "

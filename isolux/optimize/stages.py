@@ -53,6 +53,7 @@ class Recipe:
     hidden: int
     texture_size: int
     normal_map: bool
+    most_triangles: int  # that charts are made for
     lock_positions: bool
     lock_light: bool
     light: Callable[[], EnvironmentLight]  # the light that a run starts with
