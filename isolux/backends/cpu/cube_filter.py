@@ -35,7 +35,7 @@ def _apply(lobe: "CubeMap", texels: Tensor, before: Tensor, after: Tensor) -> Te
             lambda first, last: wide[:, first:last] @ dense[first:last],
             chunks(len(texels), _INNER),
         )
-        total = parts[0]
+        total: Tensor = parts[0]
         for part in parts[1:]:  # in order, whoever made them
             total += part
         return (total * after).T.contiguous()

@@ -21,7 +21,8 @@ __all__ = ["backward", "forward"]
 
 _CHUNK = 32768  # points of a task
 _USUAL = 9  # channels of a material, for which the kernels are unrolled
-_BAND = 65536  # texels, about, of a task that owns gradients
+_BAND = 65536  # texels, about, that a task owns at least when it adds up gradients
+_BANDS = 4  # such tasks of a level at most, as each looks at all points
 
 
 def forward(
@@ -65,7 +66,9 @@ def backward(
                 (o.numpy().reshape(-1), *shape, place, at, k, wrap, above, first, last)
                 for k, shape in _shapes(levels, at)
                 for o in (to_levels[k],)
-                for first, last in chunks(shape[0], max(_BAND // shape[1], 1))
+                for first, last in chunks(
+                    shape[0], max(_BAND // shape[1], -(-shape[0] // _BANDS))
+                )
             ],
         )
     if need_uv:
