@@ -49,7 +49,11 @@ def _pool(size: int) -> ThreadPoolExecutor:
         if key not in _pools:
             for other in [k for k in _pools if k[0] == key[0]]:
                 _pools.pop(other).shutdown(wait=False)
-            _pools[key] = ThreadPoolExecutor(size, thread_name_prefix="isolux")
+            # Asked for its number of threads, torch takes over the caller's in a new thread;
+            # otherwise each would start as many again for its own products.
+            _pools[key] = ThreadPoolExecutor(
+                size, thread_name_prefix="isolux", initializer=torch.get_num_threads
+            )
         return _pools[key]
 
 
