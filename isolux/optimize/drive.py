@@ -82,10 +82,8 @@ def optimise(
         raise ValueError(f"the checkpoint is of phase {left.phase}, this run has {len(plan)}")
     if start is not None and start.stage != plan[left.phase].stage:
         raise ValueError(f"the checkpoint is of a {start.stage} stage; {_OTHER_SETTINGS}")
-    optimised, made = left.optimised, left.made
-
-    scene: AnyScene | None = None
     budget = conf.optimize.minutes * 60.0 if conf.optimize.minutes else None
+    scene: AnyScene | None = None
     for index in range(left.phase, len(plan)):
         phase = plan[index]
         here = start if start is not None and left.phase == index else None
@@ -95,63 +93,67 @@ def optimise(
             _fitting(load_optimizer_tensors, optimizer, here.tensors)
         share = seconds_of(plan, index, budget, seconds()) if budget else None
         already = left.phase_elapsed if here else 0.0
-        clock = Clock(phase.steps, share + already if share is not None else None, already)
-        first, total_before, loop_before = here.step if here else 0, made, optimised
-        counter = _Counter(first)
-
-        def snapshot(
-            index: int = index,
-            phase: Phase = phase,
-            scene: AnyScene = scene,
-            optimizer: torch.optim.Optimizer = optimizer,
-            clock: Clock = clock,
-            counter: "_Counter" = counter,
-            first: int = first,
-            total_before: int = total_before,
-            loop_before: float = loop_before,
-            already: float = already,
-        ) -> Checkpoint:
-            tensors = {f"scene.{name}": value for name, value in scene.state_dict().items()}
-            place = Place(
-                phase=index,
-                phase_elapsed=clock.elapsed(),
-                optimised=loop_before + clock.elapsed() - already,
-                made=total_before + counter.step - first,
-            )
-            return Checkpoint(
-                stage=phase.stage,
-                step=counter.step,
-                seconds=seconds(),
-                tensors=tensors | optimizer_tensors(optimizer),
-                extra=asdict(place),
-            )
-
-        last = fit(
+        clock = Clock(phase.steps, None if share is None else share + already, already)
+        leg = _Leg(
+            index, phase, scene, optimizer, clock, here.step if here else 0, left, seconds
+        )
+        fit(
             phase.name,
             _objective(conf, problem, phase, index, scene),
             problem.weights[phase.stage],
             optimizer,
             conf.optimize.decay,
             clock,
-            first,
-            [counter, *watch(phase, scene, snapshot)],
+            leg.step,
+            [leg, *watch(phase, scene, leg.snapshot)],
             _after_step(scene),
             seconds,
         )
-        made, optimised = total_before + last - first, loop_before + clock.elapsed() - already
-        keep(snapshot())
+        keep(leg.snapshot())
+        left = leg.place()
     assert isinstance(scene, MeshScene), "the last phase is always the mesh stage"
-    return scene, {"steps": made, "optimize": optimised}
+    return scene, {"steps": left.made, "optimize": left.optimised}
 
 
-class _Counter:
-    """Knows the last finished step, for snapshots."""
+@dataclass
+class _Leg:
+    """A phase while it runs: counts its steps as an observer, and takes snapshots of it."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    index: int
+    phase: Phase
+    scene: AnyScene
+    optimizer: torch.optim.Optimizer
+    clock: Clock
+    step: int  # of the phase, done
+    before: Place  # where the run stood when this session entered the phase
+    seconds: Callable[[], float]  # that the run has taken
+
+    def __post_init__(self) -> None:
+        self._first, self._entered = self.step, self.clock.already
 
     def __call__(self, info: StepInfo) -> None:
-        self.step += 1
+        self.step = info.done
+
+    def place(self) -> Place:
+        """Where the run stands now."""
+        elapsed = self.clock.elapsed()
+        return Place(
+            phase=self.index,
+            phase_elapsed=elapsed,
+            optimised=self.before.optimised + elapsed - self._entered,
+            made=self.before.made + self.step - self._first,
+        )
+
+    def snapshot(self) -> Checkpoint:
+        """Everything that is needed to go on from here."""
+        tensors = {f"scene.{name}": value for name, value in self.scene.state_dict().items()}
+        return Checkpoint(
+            stage=self.phase.stage,
+            step=self.step,
+            seconds=self.seconds(),
+            tensors=tensors | optimizer_tensors(self.optimizer),
+            extra=asdict(self.place()),
+        )
 
 
 def _enter(problem: Problem, phase: Phase, scene: AnyScene | None) -> AnyScene:
