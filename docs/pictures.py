@@ -1,6 +1,6 @@
 """The README's pictures: a finished run drawn larger than it was trained, beside its reference.
 
-    python docs/pictures.py out/demo docs/pictures/demo.png [--size 320] [--view 3]
+python docs/pictures.py out/demo docs/pictures/demo.png [--size 320] [--view 3]
 """
 
 import argparse
