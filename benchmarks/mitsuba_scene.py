@@ -84,6 +84,7 @@ def render(
     samples: int = 128,
     occlusion: bool = True,
     depth: int = 2,
+    shadows: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Pictures over black, linear, and their coverage.
 
@@ -94,6 +95,8 @@ def render(
         samples: a pixel, box filter.
         occlusion: multiply all reflected light by the occlusion texture, as isolux does.
         depth: of paths; 2 is direct light with shadows, more adds interreflection.
+        shadows: without them, direct light comes through whatever is in its way, as in every
+            split-sum renderer; an integrator in Python, so slow.
 
     Returns:
         [v, h, w, 3] and [v, h, w, 1].
@@ -106,7 +109,11 @@ def render(
     scene = mi.load_dict(
         {
             "type": "scene",
-            "integrator": {"type": "path", "max_depth": depth, "hide_emitters": True},
+            "integrator": (
+                {"type": "path", "max_depth": depth, "hide_emitters": True}
+                if shadows
+                else _unshadowed(mi)
+            ),
             "light": _light(mi, probe),
             **{
                 f"part{i}": _shape(mi, part, occlusion)
@@ -120,6 +127,43 @@ def render(
         pictures.append(np.array(mi.render(scene, sensor=sensor, seed=view), np.float32))
     rgba = torch.from_numpy(np.stack(pictures))
     return 2.0 * rgba[..., :3], rgba[..., 3:4]  # doubled: the lobes have weights of a half
+
+
+def _unshadowed(mi: Any) -> Any:
+    """Direct light of the environment by both strategies, its visibility never asked.
+
+    Veach 1997, chapter 9: multiple importance sampling with the balance heuristic.
+    """
+
+    class Unshadowed(mi.SamplingIntegrator):  # type: ignore[misc, name-defined]
+        def sample(
+            self, scene: Any, sampler: Any, ray: Any, medium: Any = None, active: bool = True
+        ) -> tuple[Any, bool, list[float]]:
+            del medium
+            hit = scene.ray_intersect(ray, active)
+            if not hit.is_valid():
+                return mi.Color3f(0.0), False, []
+            bsdf, context = hit.bsdf(ray), mi.BSDFContext()
+            to_light, radiance = scene.sample_emitter_direction(
+                hit, sampler.next_2d(), False, active
+            )
+            wo = hit.to_local(to_light.d)
+            value, pdf = bsdf.eval_pdf(context, hit, wo, active)
+            total = mi.Color3f(0.0)
+            if to_light.pdf > 0.0:
+                total += value * radiance * (to_light.pdf / (to_light.pdf + pdf))
+            lobe, weight = bsdf.sample(context, hit, sampler.next_1d(), sampler.next_2d())
+            if lobe.pdf > 0.0:
+                sky = scene.environment()
+                beyond = mi.SurfaceInteraction3f()
+                beyond.wi = -hit.to_world(lobe.wo)
+                towards = mi.DirectionSample3f()
+                towards.d = hit.to_world(lobe.wo)
+                other = sky.pdf_direction(hit, towards)
+                total += weight * sky.eval(beyond) * (lobe.pdf / (lobe.pdf + other))
+            return total, True, []
+
+    return Unshadowed(mi.Properties())
 
 
 def _light(mi: Any, probe: Tensor) -> dict[str, Any]:

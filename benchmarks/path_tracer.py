@@ -81,6 +81,13 @@ def compare_run(run: Run, views: int, samples: int) -> dict[str, float]:
         ):
             found[name + suffix] = float(psnr(a, b).mean())
         if occlusion:
+            open_ = over(
+                *render(mesh, probe, batch.cameras, min(samples, 36), occlusion, shadows=False)
+            )
+            found["Mitsuba without shadows against the views"] = float(
+                psnr(open_, reference).mean()
+            )
+            found["ours against Mitsuba without shadows"] = float(psnr(ours, open_).mean())
             bounced = over(*render(mesh, probe, batch.cameras, samples, depth=6))
             found["ours against Mitsuba with interreflection"] = float(
                 psnr(ours, bounced).mean()
