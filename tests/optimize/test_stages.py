@@ -50,6 +50,7 @@ def recipe(radius: float = 0.5, **changes: object) -> Recipe:
         "hidden": 1,
         "texture_size": 32,
         "normal_map": True,
+        "most_triangles": 60000,
         "lock_positions": False,
         "lock_light": False,
         "light": lambda: EnvironmentLight(EnvironmentLight.constant(16, 0.5)),
