@@ -34,6 +34,7 @@ from isolux.data.assets.textures import MeshAsset, constant_textures
 from isolux.data.rendered import orbit_cameras
 from isolux.geometry.cameras import Cameras
 from isolux.geometry.mesh import Mesh
+from isolux.optimize.finish import asset_of
 from isolux.optimize.open import open_scene
 from isolux.optimize.results import spread
 from isolux.optimize.run import Run, load
@@ -43,7 +44,7 @@ from isolux.render.light import EnvironmentLight, cube_from_latlong
 from isolux.render.material import MaterialSample
 from isolux.render.metrics import composite, psnr
 
-__all__ = ["compare_run", "compare_sphere", "draw_sphere", "sphere"]
+__all__ = ["compare_plain", "compare_run", "compare_sphere", "draw_sphere", "sphere"]
 
 
 def compare_run(run: Run, views: int, samples: int) -> dict[str, float]:
@@ -93,6 +94,26 @@ def compare_run(run: Run, views: int, samples: int) -> dict[str, float]:
                 psnr(ours, bounced).mean()
             )
     return found
+
+
+def compare_plain(run: Run, views: int, samples: int) -> dict[str, float]:
+    """The same shape and light in one grey of roughness 0.5, shadows off: what textures add."""
+    data = run.conf.data
+    test = open_scene(data, run.backend, run.conf.seed).test
+    cameras = test.batch(spread(len(test), views)).cameras
+    plain = copy.deepcopy(run.scene)
+    plain.material.normal_map = False
+    with torch.no_grad():
+        plain.material.texels[..., :6] = torch.tensor([0.5, 0.5, 0.5, 0.0, 0.5, 0.0])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "plain.glb")
+        write_glb(file, asset_of(run.backend, plain, "plain"))
+        mesh = read_glb(file)
+    picture = Run(run.folder, run.conf, run.backend, plain, {}).render(cameras)
+    probe = load_probe(run.folder / "mesh" / "probe.hdr")
+    traced, alpha = render(mesh, probe, cameras, samples, shadows=False)
+    ours, theirs = picture.rgb + 1.0 - picture.alpha, traced + 1.0 - alpha
+    return {"one grey, without shadows: ours against Mitsuba": float(psnr(ours, theirs).mean())}
 
 
 def sphere(rows: int = 48) -> Mesh:
@@ -190,7 +211,10 @@ def main() -> None:
     args = parser.parse_args()
     tables: dict[str, dict[str, float]] = {}
     if args.run:
-        tables[str(args.run)] = compare_run(load(args.run), args.views, args.samples)
+        run = load(args.run)
+        tables[str(args.run)] = compare_run(run, args.views, args.samples) | compare_plain(
+            run, args.views, min(args.samples, 36)
+        )
     else:
         if args.probe is None:
             parser.error("--spheres needs --probe")
