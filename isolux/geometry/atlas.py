@@ -145,16 +145,16 @@ runpy.run_module("isolux.geometry.atlas_worker", run_name="__main__")
 def _wait(
     worker: subprocess.Popen[bytes], timeout: float, progress: Callable[[float], None] | None
 ) -> None:
-    begin = time.monotonic()
+    begin, elapsed = time.monotonic(), 0.0
     while True:
         try:
-            worker.wait(_BEAT)
+            worker.wait(max(0.0, min(_BEAT, timeout - elapsed)))
             return
         except subprocess.TimeoutExpired:
             elapsed = time.monotonic() - begin
             if progress is not None:
                 progress(elapsed)
-            if elapsed > timeout:
+            if elapsed >= timeout:
                 raise TimeoutError(f"not done after {timeout:.0f} s") from None
 
 
