@@ -20,7 +20,7 @@ from isolux import __version__
 __all__ = ["main"]
 
 # What a person can put right. ISOLUX_TRACEBACK=1 shows where it was found.
-_MISTAKES = (ValueError, OSError, KeyError, ImportError, NotImplementedError)
+_MISTAKES = (ValueError, OSError, KeyError, ImportError)
 _FAILURES = (FloatingPointError, MemoryError)  # ours or the machine's; a line is enough
 
 

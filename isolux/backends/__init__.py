@@ -40,24 +40,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _missing(package: str, operator: str) -> Callable[..., Any]:
-    def absent(*_: Any, **__: Any) -> Any:
-        raise NotImplementedError(f"the backend '{package}' has no operator '{operator}'")
-
-    return absent
-
-
 def _load(package: str, operator: str) -> Operator | Callable[..., Any]:
     module, *names = _HOMES[operator]
-    path = f"isolux.backends.{package}.{module}"
-    try:
-        home = import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name != path:  # the operator is there, and something that it needs is not
-            raise
-        functions = [_missing(package, operator) for _ in names]
-    else:
-        functions = [getattr(home, name) for name in names]
+    home = import_module(f"isolux.backends.{package}.{module}")
+    functions = [getattr(home, name) for name in names]
     return Operator(*functions) if len(functions) == 2 else functions[0]
 
 
