@@ -211,11 +211,14 @@ def test_a_surface_that_is_gone_ends_in_empty_files(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A start without a surface: the run says so, and its files are valid and empty."""
-    monkeypatch.setattr(build, "visual_hull", lambda *_: lambda p: p.norm(dim=-1) + 0.1)
+    """No shape has a surface: the run says so, and its files are valid and empty."""
+    nowhere = lambda *_: lambda p: p.norm(dim=-1) + 0.1  # noqa: E731
+    monkeypatch.setattr(build, "visual_hull", nowhere)
+    monkeypatch.setattr(build, "_sphere", nowhere)
     out = tmp_path / "run"
     assert isolux_train("demo", out, "data.train_views=6", "optimize.steps=4,4") == 0
-    assert "surface is empty" in caplog.text
+    assert "surface is empty" in caplog.messages[-1]
+    assert sum("begins again" in line for line in caplog.messages) == 3
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["mesh"]["triangles"] == 0
     assert metrics["test"]["silhouette_iou"] == 0.0

@@ -39,6 +39,9 @@ _HULL_VIEWS = 64  # masks that carve the starting shape: more add time and littl
 _BESIDE, _MUCH_BESIDE = 0.005, 0.05  # of the masked pixels: worth a word; too many
 _log = logging.getLogger(__name__)
 
+# World points [n, 3] to signed distances [n].
+Values = Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -120,7 +123,8 @@ def _recipe(
         lock_positions=conf.geometry.lock_positions,
         lock_light=conf.light.lock_in_mesh_stage,
         light=_light(conf.light, scene.probe),
-        field=_start(conf, backend, scene.train, centre, extent),
+        field=_start(conf, backend, _shape(conf, scene.train, centre, extent), centre, extent),
+        sphere=_start(conf, backend, lambda: _sphere(centre, extent), centre, extent),
         bounds=torch.stack([centre - half, centre + half]),
     )
 
@@ -199,30 +203,47 @@ def _box_of(mesh: Mesh | None) -> tuple[Float[Tensor, " 3"], float]:
 
 
 def _start(
-    conf: RunConf, backend: Backend, train: Views, centre: Float[Tensor, " 3"], extent: float
+    conf: RunConf,
+    backend: Backend,
+    shape: Callable[[], Values],
+    centre: Float[Tensor, " 3"],
+    extent: float,
 ) -> Callable[[int], SdfGrid | SdfNetwork]:
-    """The starting surface, at whatever resolution the first phase has."""
+    """The surface of a shape, at whatever resolution it is asked for."""
     geometry = conf.geometry
 
-    def first(resolution: int) -> SdfGrid | SdfNetwork:
-        values: Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]]
-        if geometry.init == "hull":
-            masks, chosen = _masks(train)
-            values = visual_hull(masks, train.cameras[chosen])
-        elif geometry.init == "sphere":
-            values = SphereField(centre, 0.35 * extent).value
-        elif geometry.init == "random":
-            generator = generator_for(conf.seed, 2)
-            values = lambda points: torch.rand(len(points), generator=generator) - 0.1  # noqa: E731
-        else:
-            values = _field_of(Path(geometry.init)).value
+    def made(resolution: int) -> SdfGrid | SdfNetwork:
         kind = SdfGrid if geometry.sdf == "grid" else SdfNetwork
         return kind.start(
-            values, resolution, centre, extent, geometry.extractor, geometry.deform, backend,
+            shape(), resolution, centre, extent, geometry.extractor, geometry.deform, backend,
             generator_for(conf.seed, 3),
         )  # fmt: skip
 
-    return first
+    return made
+
+
+def _shape(
+    conf: RunConf, train: Views, centre: Float[Tensor, " 3"], extent: float
+) -> Callable[[], Values]:
+    """What a run starts from, worked out when it is called."""
+    init = conf.geometry.init
+
+    def shape() -> Values:
+        if init == "hull":
+            masks, chosen = _masks(train)
+            return visual_hull(masks, train.cameras[chosen])
+        if init == "sphere":
+            return _sphere(centre, extent)
+        if init == "random":
+            generator = generator_for(conf.seed, 2)
+            return lambda points: torch.rand(len(points), generator=generator) - 0.1
+        return _field_of(Path(init)).value
+
+    return shape
+
+
+def _sphere(centre: Float[Tensor, " 3"], extent: float) -> Values:
+    return SphereField(centre, 0.35 * extent).value
 
 
 def _topology_weights(conf: RunConf) -> dict[str, Ramp]:

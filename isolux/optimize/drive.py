@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from isolux.optimize.objective import mesh_terms, topology_terms
 from isolux.optimize.observers import Observer, StepInfo
 from isolux.optimize.plan import Phase, phases, seconds_of
 from isolux.optimize.randomness import generator_for, order_of
+from isolux.optimize.rescue import Rescue
 from isolux.optimize.scene import MeshScene, TopologyScene
 from isolux.optimize.stages import (
     mesh_scene,
@@ -43,6 +45,7 @@ class Place:
     phase_elapsed: float = 0.0  # seconds spent in that phase
     optimised: float = 0.0  # seconds spent in the loop so far
     made: int = 0  # steps so far, all phases
+    rescued: int = 0  # times that a surface which had vanished was put back
 
 
 # Called for each phase with a function that takes a snapshot; gives that phase's observers.
@@ -83,10 +86,13 @@ def optimise(
     if start is not None and start.stage != plan[left.phase].stage:
         raise ValueError(f"the checkpoint is of a {start.stage} stage; {_OTHER_SETTINGS}")
     budget = conf.optimize.minutes * 60.0 if conf.optimize.minutes else None
+    rescue = Rescue(problem.recipe, problem.scene.train, problem.lens, left.rescued)
     scene: AnyScene | None = None
     for index in range(left.phase, len(plan)):
         phase = plan[index]
         here = start if start is not None and left.phase == index else None
+        if phase.stage == "mesh" and isinstance(scene, TopologyScene):
+            rescue(scene, plan[index - 1].resolution)
         scene = _restore(problem, phase, here) if here else _enter(problem, phase, scene)
         optimizer = optimizer_for(scene, problem.rates[phase.stage])
         if here is not None:
@@ -95,11 +101,12 @@ def optimise(
         already = left.phase_elapsed if here else 0.0
         clock = Clock(phase.steps, None if share is None else share + already, already)
         leg = _Leg(
-            index, phase, scene, optimizer, clock, here.step if here else 0, left, seconds
-        )
+            index, phase, scene, optimizer, clock, here.step if here else 0, left, seconds,
+            rescue,
+        )  # fmt: skip
         fit(
             phase.name,
-            _objective(conf, problem, phase, index, scene),
+            _objective(conf, problem, phase, index, scene, rescue, optimizer),
             problem.weights[phase.stage],
             optimizer,
             conf.optimize.decay,
@@ -127,6 +134,7 @@ class _Leg:
     step: int  # of the phase, done
     before: Place  # where the run stood when this session entered the phase
     seconds: Callable[[], float]  # that the run has taken
+    rescue: Rescue
 
     def __post_init__(self) -> None:
         self._first, self._entered = self.step, self.clock.already
@@ -142,6 +150,7 @@ class _Leg:
             phase_elapsed=elapsed,
             optimised=self.before.optimised + elapsed - self._entered,
             made=self.before.made + self.step - self._first,
+            rescued=self.rescue.done,
         )
 
     def snapshot(self) -> Checkpoint:
@@ -176,7 +185,7 @@ def _enter(problem: Problem, phase: Phase, scene: AnyScene | None) -> AnyScene:
     if not len(mesh.faces):
         _log.warning(
             "the surface is empty: the distance field has one sign everywhere. "
-            "Check masks and cameras, or set geometry.init=hull, more steps, lower rates"
+            "Check masks and cameras, or set geometry.init=hull, lower rates"
         )
     return mesh_scene(recipe, mesh, scene.material, scene.light)
 
@@ -223,7 +232,13 @@ def scene_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _objective(
-    conf: RunConf, problem: Problem, phase: Phase, index: int, scene: AnyScene
+    conf: RunConf,
+    problem: Problem,
+    phase: Phase,
+    index: int,
+    scene: AnyScene,
+    rescue: Rescue,
+    optimizer: torch.optim.Optimizer,
 ) -> Callable[[int, float], dict[str, Tensor]]:
     train, batch_size = problem.scene.train, conf.optimize.batch
     compare = replace(problem.compare, wanted=frozenset(problem.weights[phase.stage]))
@@ -233,8 +248,9 @@ def _objective(
         batch = shrunk(train.batch(chosen), phase.shrink)
         generator = generator_for(conf.seed, index, step)
         if isinstance(scene, TopologyScene):
+            put_back = partial(rescue, scene, phase.resolution, optimizer)
             return topology_terms(
-                problem.backend, scene, batch, compare, problem.lens, generator
+                problem.backend, scene, batch, compare, problem.lens, generator, put_back
             )
         relative = conf.losses.laplacian_kind == "relative"
         return mesh_terms(

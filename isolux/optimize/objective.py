@@ -4,6 +4,7 @@ Munkberg et al. 2022, "Extracting Triangular 3D Models, Materials, and Lighting 
 section 3 and supplement. Letters: v views, p covered pixels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,21 +55,18 @@ def topology_terms(
     compare: ImageTerms,
     lens: Lens,
     generator: torch.Generator,
+    put_back: Callable[[], bool] = lambda: False,
 ) -> dict[str, Tensor]:
-    """Terms of a step in which the surface is taken out of the distance field anew."""
+    """Terms of a step in which the surface is taken out of the distance field anew.
+
+    `put_back` is called where nothing of it is seen; if it gives true, the scene has another
+    surface, and that one is looked at instead.
+    """
     extracted = scene.geometry.surface(backend)
     surface = Surface.of(backend, extracted.vertices, extracted.faces)
-    background = _random_background(batch, generator)
-    picture = draw(
-        backend,
-        surface,
-        scene.material,
-        scene.light.maps(backend),
-        batch.cameras,
-        lens,
-        background,
-    )
-    terms = compare(backend, picture, batch, background)
+    picture, terms = _drawn(backend, scene, surface, batch, compare, lens, generator)
+    if not len(picture.gbuffer.pixels) and put_back():
+        return topology_terms(backend, scene, batch, compare, lens, generator)
     wanted = compare.wanted
     if "sdf" in wanted:
         terms["sdf"] = sign_changes(extracted.sdf, scene.geometry.edges)
@@ -101,17 +99,7 @@ def mesh_terms(
 ) -> dict[str, Tensor]:
     """Terms of a step in which the triangles stay and their vertices and textures move."""
     surface = scene.surface()
-    background = _random_background(batch, generator)
-    picture = draw(
-        backend,
-        surface,
-        scene.material,
-        scene.light.maps(backend),
-        batch.cameras,
-        lens,
-        background,
-    )
-    terms = compare(backend, picture, batch, background)
+    picture, terms = _drawn(backend, scene, surface, batch, compare, lens, generator)
     wanted = compare.wanted
     if "laplacian" in wanted:
         moved = surface.vertices - scene.geometry.initial if relative else surface.vertices
@@ -130,6 +118,22 @@ def mesh_terms(
         flat = picture.alpha.new_zeros(0, 2) if normal is None else normal[:, :2]
         terms["normal_smooth"] = flat.square().sum() / max(len(flat), 1)
     return terms | _shared(scene.light, picture, wanted)
+
+
+def _drawn(
+    backend: Backend,
+    scene: TopologyScene | MeshScene,
+    surface: Surface,
+    batch: Batch,
+    compare: ImageTerms,
+    lens: Lens,
+    generator: torch.Generator,
+) -> tuple[Picture, dict[str, Tensor]]:
+    """The batch's views of a surface, and the terms that compare them with the pictures."""
+    background = _random_background(batch, generator)
+    light = scene.light.maps(backend)
+    picture = draw(backend, surface, scene.material, light, batch.cameras, lens, background)
+    return picture, compare(backend, picture, batch, background)
 
 
 def _random_background(batch: Batch, generator: torch.Generator) -> Float[Tensor, "v h w 3"]:

@@ -58,6 +58,7 @@ class Recipe:
     lock_light: bool
     light: Callable[[], EnvironmentLight]  # the light that a run starts with
     field: Callable[[int], SdfGrid | SdfNetwork]  # the starting surface at a lattice resolution
+    sphere: Callable[[int], SdfGrid | SdfNetwork]  # the one to fall back on
     bounds: Float[Tensor, "2 3"]  # of the material field
 
 

@@ -41,6 +41,12 @@ def recipe(radius: float = 0.5, **changes: object) -> Recipe:
             torch.zeros(3), 2.0, "tets", True, backend, torch.Generator(),
         )  # fmt: skip
 
+    def sphere(resolution: int) -> SdfGrid:
+        return SdfGrid.start(
+            SphereField(torch.zeros(3), 0.7).value, resolution, torch.zeros(3), 2.0, "tets",
+            True, backend, torch.Generator(),
+        )  # fmt: skip
+
     values: dict[str, object] = {
         "backend": backend,
         "seed": 0,
@@ -55,6 +61,7 @@ def recipe(radius: float = 0.5, **changes: object) -> Recipe:
         "lock_light": False,
         "light": lambda: EnvironmentLight(EnvironmentLight.constant(16, 0.5)),
         "field": field,
+        "sphere": sphere,
         "bounds": torch.tensor([[-1.0] * 3, [1.0] * 3]),
     }
     return Recipe(**(values | changes))  # type: ignore[arg-type]
