@@ -1,8 +1,8 @@
 """Seamless cube map lookups. Letters as in `isolux.backends.sample`.
 
 Faces are first padded by one texel of their neighbours, so that a lookup is an ordinary
-bilinear one and no inner loop knows of edges. The gradient goes to padded faces, each owned by
-one task, and is then folded back.
+bilinear one and no inner loop knows of edges. The gradient goes to padded faces, of which each
+part of the points has its own; these are added in order and then folded back.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from isolux.backends import cubes
+from isolux.backends.cpu.arrays import flat
 from isolux.backends.cpu.jit import SHADING_MATH, kernel
 from isolux.backends.cpu.pool import chunks, parallel_for
 
 __all__ = ["backward", "forward"]
 
 _CHUNK = 16384  # points of a task
+_PARTS = 8  # private sums of the texels' gradients, at most
+_USUAL = 3  # channels of light, for which the kernels are unrolled
 
 
 def forward(levels: Sequence[Tensor], direction: Tensor, level: Tensor | None) -> Tensor:
@@ -44,48 +47,40 @@ def backward(
     need_place: bool,
 ) -> tuple[list[Tensor] | None, Tensor | None, Tensor | None]:
     """Gradients to the levels' texels, and to direction and level; None where not needed."""
-    above = grad.contiguous().numpy().reshape(-1)
+    above, channels = grad.contiguous().numpy().reshape(-1), levels[0].shape[-1]
     at = direction.numpy().reshape(-1), _levels_of(direction, level)
-    channels = levels[0].shape[-1]
-    to_levels = to_direction = to_level = None
-    if need_levels:
-        to_levels = _to_texels(levels, len(direction), channels, at, _axes(direction), above)
-    if need_place:
-        to_direction = torch.zeros_like(direction)
-        slope = direction.new_zeros(len(direction))
-        outs = to_direction.numpy().reshape(-1), slope.numpy()
-        maps = _padded(levels)
-        tasks = [
-            (*maps, channels, *at, _axes(direction), above, *outs, start, stop)
-            for start, stop in chunks(len(direction), _CHUNK)
-        ]
-        parallel_for(_to_place, tasks)
-        to_level = None if level is None else slope
-    return to_levels, to_direction, to_level
-
-
-def _to_texels(
-    levels: Sequence[Tensor], count: int, channels: int, at: Any, axes: Any, above: Any
-) -> list[Tensor]:
-    sizes, starts = _layout(levels)
-    padded = levels[0].new_zeros(int(starts[-1]) * channels).numpy()
-    face = np.zeros(count, dtype=np.int8)
-    parallel_for(_faces, [(at[0], axes, face, a, b) for a, b in chunks(count, _CHUNK)])
-    order = np.argsort(face, kind="stable")  # the points of a face together, in their order
-    ends = np.searchsorted(face[order], np.arange(7))
+    padded, starts, sizes = _padded(levels)
+    count, texels = len(direction), int(starts[-1])
+    # A private sum pays while it is no larger than what is summed into it.
+    parts = min(_PARTS, 1 + count // texels) if need_levels else -(-count // _CHUNK)
+    cuts = [count * k // max(parts, 1) for k in range(parts + 1)]
+    sums = direction.new_zeros(parts, texels * channels if need_levels else 0)
+    to_direction = torch.zeros_like(direction) if need_place else direction.new_empty(0)
+    to_level = direction.new_zeros(count if need_place else 0)
+    outs = to_direction.numpy().reshape(-1), to_level.numpy()
+    common = padded, starts, sizes, channels, *at, _axes(direction), above, *outs
     parallel_for(
-        _scatter,
-        [
-            (padded, starts, sizes, channels, *at, axes, above, order[ends[f] : ends[f + 1]])
-            for f in range(6)
-        ],
+        _backward, [(*common, sums[k].numpy(), cuts[k], cuts[k + 1]) for k in range(parts)]
     )
+    return (
+        _to_texels(levels, starts, sizes, sums) if need_levels else None,
+        to_direction if need_place else None,
+        None if level is None or not need_place else to_level,
+    )
+
+
+def _to_texels(levels: Sequence[Tensor], starts: Any, sizes: Any, sums: Tensor) -> list[Tensor]:
+    """The parts' sums, added in order and folded."""
+    padded = sums[0]
+    for part in sums[1:]:
+        padded += part
     out = [torch.zeros_like(texels) for texels in levels]
+    channels = levels[0].shape[-1]
     parallel_for(
         _fold,
         [
-            (padded, int(starts[k]), int(sizes[k]), channels, _index(int(sizes[k])), o)
-            for k, o in enumerate(o.numpy().reshape(-1) for o in out)
+            (padded.numpy(), int(start), int(size), channels, _index(int(size)), flat(o))
+            for start, size, o in zip(starts, sizes, out, strict=False)
         ],
     )
     return out
@@ -180,12 +175,6 @@ def _face(direction: Any, p: int) -> int:
 
 
 @kernel
-def _faces(direction: Any, axes: Any, face: Any, start: int, stop: int) -> None:
-    for p in range(start, stop):
-        face[p] = _face(direction, p)
-
-
-@kernel
 def _project(direction: Any, axes: Any, face: int, p: int) -> Any:
     """Place on the face in [-1, 1]^2, and one over the major coordinate."""
     x, y, z = direction[3 * p], direction[3 * p + 1], direction[3 * p + 2]
@@ -226,6 +215,28 @@ def _blend(level: Any, p: int, count: int, one: Any) -> Any:
 
 
 @kernel(fastmath=SHADING_MATH)
+def _mix(
+    padded: Any,
+    a: Any,
+    b: Any,
+    w00: Any,
+    w10: Any,
+    w01: Any,
+    w11: Any,
+    out: Any,
+    o: Any,
+    channels: int,
+) -> None:
+    """Add four weighted texels to a point's values."""
+    right = np.uint64(channels)
+    for c in range(channels):
+        i = np.uint64(c)
+        top = w00 * padded[a + i] + w10 * padded[a + right + i]
+        bottom = w01 * padded[b + i] + w11 * padded[b + right + i]
+        out[o + i] += top + bottom
+
+
+@kernel(fastmath=SHADING_MATH)
 def _forward(
     padded: Any,
     starts: Any,
@@ -245,6 +256,7 @@ def _forward(
             continue
         u, v, _ = _project(direction, axes, face, p)
         lower, share, _ = _blend(level, p, sizes.size, one)
+        o = np.uint64(p * channels)
         for side in range(2):
             weight = share if side else one - share
             if weight == 0:
@@ -253,57 +265,55 @@ def _forward(
             first, wide, x, y, _ = _taps(u, v, face, starts[k], sizes[k])
             a = np.uint64(first * channels)
             b = np.uint64((first + wide) * channels)
-            right = np.uint64(channels)
             w00, w10 = (one - x) * (one - y) * weight, x * (one - y) * weight
             w01, w11 = (one - x) * y * weight, x * y * weight
-            for c in range(channels):
-                i = np.uint64(c)
-                top = w00 * padded[a + i] + w10 * padded[a + right + i]
-                bottom = w01 * padded[b + i] + w11 * padded[b + right + i]
-                out[p * channels + c] += top + bottom
+            if channels == _USUAL:  # the compiler unrolls what it can count
+                _mix(padded, a, b, w00, w10, w01, w11, out, o, _USUAL)
+            else:
+                _mix(padded, a, b, w00, w10, w01, w11, out, o, channels)
 
 
 @kernel(fastmath=SHADING_MATH)
-def _scatter(
-    padded: Any,
-    starts: Any,
-    sizes: Any,
-    channels: int,
-    direction: Any,
-    level: Any,
-    axes: Any,
+def _add(
+    out: Any,
+    a: Any,
+    b: Any,
+    w00: Any,
+    w10: Any,
+    w01: Any,
+    w11: Any,
     above: Any,
-    order: Any,
+    o: Any,
+    channels: int,
 ) -> None:
-    """Add the gradients of one face's points to its padded texels."""
-    one = direction.dtype.type(1)
-    for j in range(order.size):
-        p = order[j]
-        face = _face(direction, p)
-        u, v, _ = _project(direction, axes, face, p)
-        lower, share, _ = _blend(level, p, sizes.size, one)
-        for side in range(2):
-            weight = share if side else one - share
-            if weight == 0:
-                continue
-            k = lower + side
-            first, wide, x, y, _ = _taps(u, v, face, starts[k], sizes[k])
-            a = np.uint64(first * channels)
-            b = np.uint64((first + wide) * channels)
-            right = np.uint64(channels)
-            w00, w10 = (one - x) * (one - y) * weight, x * (one - y) * weight
-            w01, w11 = (one - x) * y * weight, x * y * weight
-            for c in range(channels):
-                i = np.uint64(c)
-                g = above[p * channels + c]
-                padded[a + i] += w00 * g
-                padded[a + right + i] += w10 * g
-                padded[b + i] += w01 * g
-                padded[b + right + i] += w11 * g
+    """Add a point's gradient to four texels."""
+    right = np.uint64(channels)
+    for c in range(channels):
+        i = np.uint64(c)
+        g = above[o + i]
+        out[a + i] += w00 * g
+        out[a + right + i] += w10 * g
+        out[b + i] += w01 * g
+        out[b + right + i] += w11 * g
 
 
 @kernel(fastmath=SHADING_MATH)
-def _to_place(
+def _products(padded: Any, a: Any, b: Any, above: Any, o: Any, channels: int) -> Any:
+    """Products of a point's gradient with four texels."""
+    zero, right = above.dtype.type(0), np.uint64(channels)
+    t00, t10, t01, t11 = zero, zero, zero, zero
+    for c in range(channels):
+        i = np.uint64(c)
+        g = above[o + i]
+        t00 += g * padded[a + i]
+        t10 += g * padded[a + right + i]
+        t01 += g * padded[b + i]
+        t11 += g * padded[b + right + i]
+    return t00, t10, t01, t11
+
+
+@kernel(fastmath=SHADING_MATH)
+def _backward(
     padded: Any,
     starts: Any,
     sizes: Any,
@@ -314,11 +324,13 @@ def _to_place(
     above: Any,
     to_direction: Any,
     to_level: Any,
+    total: Any,
     start: int,
     stop: int,
 ) -> None:
-    """Gradients to directions and levels of points in [start, stop)."""
+    """Add the gradients of points in [start, stop) to padded texels; write those of places."""
     one = direction.dtype.type(1)
+    texels, place = total.size > 0, to_level.size > 0
     for p in range(start, stop):
         face = _face(direction, p)
         if face < 0:
@@ -326,6 +338,7 @@ def _to_place(
         u, v, inverse = _project(direction, axes, face, p)
         lower, share, moves = _blend(level, p, sizes.size, one)
         du, dv, slope = one - one, one - one, one - one
+        o = np.uint64(p * channels)
         for side in range(2):
             weight = share if side else one - share
             if weight == 0 and not moves:
@@ -334,22 +347,28 @@ def _to_place(
             first, wide, x, y, scale = _taps(u, v, face, starts[k], sizes[k])
             a = np.uint64(first * channels)
             b = np.uint64((first + wide) * channels)
-            right = np.uint64(channels)
-            value = one - one
-            for c in range(channels):
-                i = np.uint64(c)
-                g = above[p * channels + c]
-                t00, t10 = padded[a + i], padded[a + right + i]
-                t01, t11 = padded[b + i], padded[b + right + i]
-                du += g * weight * scale * ((one - y) * (t10 - t00) + y * (t11 - t01))
-                dv += g * weight * scale * ((one - x) * (t01 - t00) + x * (t11 - t10))
-                top = (one - x) * t00 + x * t10
-                value += g * (top + y * ((one - x) * t01 + x * t11 - top))
-            slope += value if side else -value
-        if moves:
-            to_level[p] = slope
-        f = 9 * face
-        along = -(du * u + dv * v)
-        for k in range(3):
-            total = du * axes[f + k] + dv * axes[f + 3 + k] + along * axes[f + 6 + k]
-            to_direction[3 * p + k] = total * inverse
+            if texels:
+                w00, w10 = (one - x) * (one - y) * weight, x * (one - y) * weight
+                w01, w11 = (one - x) * y * weight, x * y * weight
+                if channels == _USUAL:
+                    _add(total, a, b, w00, w10, w01, w11, above, o, _USUAL)
+                else:
+                    _add(total, a, b, w00, w10, w01, w11, above, o, channels)
+            if place:
+                if channels == _USUAL:
+                    t00, t10, t01, t11 = _products(padded, a, b, above, o, _USUAL)
+                else:
+                    t00, t10, t01, t11 = _products(padded, a, b, above, o, channels)
+                du += weight * scale * ((one - y) * (t10 - t00) + y * (t11 - t01))
+                dv += weight * scale * ((one - x) * (t01 - t00) + x * (t11 - t10))
+                top, bottom = (one - x) * t00 + x * t10, (one - x) * t01 + x * t11
+                value = (one - y) * top + y * bottom
+                slope += value if side else -value
+        if place:
+            if moves:
+                to_level[p] = slope
+            f = 9 * face
+            along = -(du * u + dv * v)
+            for k in range(3):
+                along_k = du * axes[f + k] + dv * axes[f + 3 + k] + along * axes[f + 6 + k]
+                to_direction[3 * p + k] = along_k * inverse
