@@ -5,7 +5,6 @@ in two levels at most, and nothing needs all levels in one array. A texel's grad
 up by the one task that owns its band of rows.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,17 +29,15 @@ def forward(
 ) -> Tensor:
     """Values [p, c]."""
     out = uv.new_zeros(len(uv), levels[0].shape[-1])
-    place, at, flat = (
-        uv.numpy().reshape(-1),
-        _level_of(levels, uv, uv_da),
-        out.numpy().reshape(-1),
-    )
+    at = _level_of(levels, uv, uv_da)
+    common = uv.numpy().reshape(-1), at, *_order(at, len(levels), len(uv))
+    flat = out.numpy().reshape(-1)
 
     def run(start: int, stop: int) -> None:
-        for k, shape in _shapes(levels, at):
-            texels = levels[k].numpy().reshape(-1)
-            _forward(texels, *shape, place, at, k, boundary == "wrap", flat, start, stop)
+        for k, level in enumerate(levels):
+            _forward(_flat(level), *_shape(level), *common, k, wrap, flat, start, stop)
 
+    wrap = boundary == "wrap"
     parallel_for(run, chunks(len(uv), _CHUNK))
     return out
 
@@ -55,7 +52,8 @@ def backward(
     need_uv: bool,
 ) -> tuple[list[Tensor] | None, Tensor | None]:
     """Gradients to the levels and to uv, None where not needed."""
-    place, at = uv.numpy().reshape(-1), _level_of(levels, uv, uv_da)
+    at = _level_of(levels, uv, uv_da)
+    common = uv.numpy().reshape(-1), at, *_order(at, len(levels), len(uv))
     above, wrap = grad.numpy().reshape(-1), boundary == "wrap"
     to_levels = to_uv = None
     if need_levels:
@@ -63,12 +61,9 @@ def backward(
         parallel_for(
             _scatter,
             [
-                (o.numpy().reshape(-1), *shape, place, at, k, wrap, above, first, last)
-                for k, shape in _shapes(levels, at)
-                for o in (to_levels[k],)
-                for first, last in chunks(
-                    shape[0], max(_BAND // shape[1], -(-shape[0] // _BANDS))
-                )
+                (_flat(level), *_shape(level), *common, k, wrap, above, *rows)
+                for k, level in enumerate(to_levels)
+                for rows in _bands(level)
             ],
         )
     if need_uv:
@@ -76,22 +71,39 @@ def backward(
         flat = to_uv.numpy().reshape(-1)
 
         def run(start: int, stop: int) -> None:
-            for k, shape in _shapes(levels, at):
-                texels = levels[k].numpy().reshape(-1)
-                _to_uv(texels, *shape, place, at, k, wrap, above, flat, start, stop)
+            for k, level in enumerate(levels):
+                _to_uv(_flat(level), *_shape(level), *common, k, wrap, above, flat, start, stop)
 
         parallel_for(run, chunks(len(uv), _CHUNK))
     return to_levels, to_uv
 
 
-def _shapes(levels: Sequence[Tensor], at: Any) -> list[tuple[int, tuple[int, int, int]]]:
-    """Levels in use, with (rows, columns, channels)."""
-    first, last = (math.floor(at.min()), math.ceil(at.max())) if at.size else (0, 0)
-    return [
-        (k, (int(h), int(w), int(c)))
-        for k in range(first, last + 1)
-        for h, w, c in (levels[k].shape,)
-    ]
+def _flat(level: Tensor) -> Any:
+    return level.numpy().reshape(-1)
+
+
+def _shape(level: Tensor) -> tuple[int, int, int]:
+    height, width, channels = level.shape
+    return height, width, channels
+
+
+def _bands(level: Tensor) -> list[tuple[int, int]]:
+    """Rows of a level, as tasks own them."""
+    height, width, _ = level.shape
+    return chunks(height, max(_BAND // width, -(-height // _BANDS)))
+
+
+def _order(at: Any, levels: int, points: int) -> tuple[Any, Any]:
+    """Points by the lower of their levels, and where those of each level begin and end.
+
+    A level is then seen by a range of points, as large as what lies in it. Levels that no
+    footprint reaches cost nothing.
+    """
+    if at.size == 0:
+        return np.arange(points, dtype=np.uint32), np.array([0, points], dtype=np.int64)
+    lower = at.astype(np.int8)
+    ends = np.cumsum(np.bincount(lower, minlength=levels))
+    return np.argsort(lower, kind="stable").astype(np.uint32), np.concatenate([[0], ends])
 
 
 def _level_of(levels: Sequence[Tensor], uv: Tensor, uv_da: Tensor | None) -> Any:
@@ -123,6 +135,14 @@ def _footprint(
         square = half * (a + b) + np.sqrt(spread * spread + c * c)
         # Written so that a footprint of zero, or not a number, lands on level 0.
         level[p] = min(half * np.log2(square), top) if square > 1 else zero
+
+
+@kernel
+def _range(ends: Any, k: int, start: int, stop: int) -> Any:
+    """Of the ordered points in [start, stop), those that may see level k."""
+    if k + 1 >= ends.size:
+        return stop, stop
+    return max(start, ends[max(k - 1, 0)]), min(stop, ends[k + 1])
 
 
 @kernel
@@ -215,6 +235,8 @@ def _forward(
     channels: int,
     uv: Any,
     level: Any,
+    order: Any,
+    ends: Any,
     k: int,
     wrap: bool,
     out: Any,
@@ -222,7 +244,9 @@ def _forward(
     stop: int,
 ) -> None:
     one = uv.dtype.type(1)
-    for p in range(start, stop):
+    first, last = _range(ends, k, start, stop)
+    for j in range(first, last):
+        p = np.int64(order[j])
         share = _share(level, p, k, one)
         if share <= 0:
             continue
@@ -249,6 +273,8 @@ def _scatter(
     channels: int,
     uv: Any,
     level: Any,
+    order: Any,
+    ends: Any,
     k: int,
     wrap: bool,
     above: Any,
@@ -257,7 +283,9 @@ def _scatter(
 ) -> None:
     """Add gradients to the rows in [first, last)."""
     one = uv.dtype.type(1)
-    for p in range(uv.size // 2):
+    begin, end = _range(ends, k, 0, order.size)
+    for j in range(begin, end):
+        p = np.int64(order[j])
         share = _share(level, p, k, one)
         if share <= 0:
             continue
@@ -288,6 +316,8 @@ def _to_uv(
     channels: int,
     uv: Any,
     level: Any,
+    order: Any,
+    ends: Any,
     k: int,
     wrap: bool,
     above: Any,
@@ -296,7 +326,9 @@ def _to_uv(
     stop: int,
 ) -> None:
     one = uv.dtype.type(1)
-    for p in range(start, stop):
+    first, last = _range(ends, k, start, stop)
+    for j in range(first, last):
+        p = np.int64(order[j])
         share = _share(level, p, k, one)
         if share <= 0:
             continue
