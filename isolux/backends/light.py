@@ -120,8 +120,8 @@ def lobe_cutoff(roughness: float) -> float:
 
 
 # Entries of a full matrix up to which F is kept dense, and the least share of them that must
-# be there: a product with a matrix is then ten times faster than one entry at a time.
-_DENSE_ENTRIES, _DENSE_SHARE = 1536**2, 0.02
+# be there: a product with a matrix takes as long as a fifth of its entries one at a time.
+_DENSE_ENTRIES, _DENSE_SHARE = 1536**2, 0.2
 
 
 @lru_cache(maxsize=64)

@@ -1,11 +1,13 @@
 """One picture from end to end: surface, material and light to composited colour."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from isolux.backends import Backend
 from isolux.geometry.cameras import Cameras
@@ -63,7 +65,20 @@ def draw(
     shape = (len(cameras), cameras.height, cameras.width)
     if background is None:
         background = colour.new_zeros(*shape, 3)
-    empty = torch.cat([background, background.new_zeros(*shape, 1)], dim=-1)
-    full = torch.cat([colour, torch.ones_like(colour[:, :1])], dim=-1)
+    empty, full = functional.pad(background, (0, 1)), functional.pad(colour, (0, 1), value=1.0)
     image = compose(backend, gbuffer, full, empty)
-    return Picture(image[..., :3], image[..., 3:4], gbuffer, sample)
+    rgb, alpha = _Parts.apply(image)  # type: ignore[no-untyped-call]
+    return Picture(rgb, alpha, gbuffer, sample)
+
+
+class _Parts(torch.autograd.Function):
+    """Colour and coverage of a picture; two slices would each fill a gradient of all four."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor) -> tuple[Tensor, Tensor]:
+        return image[..., :3].contiguous(), image[..., 3:].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, rgb: Tensor, alpha: Tensor) -> Tensor:
+        return torch.cat([rgb, alpha], dim=-1)

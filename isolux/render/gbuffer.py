@@ -184,16 +184,21 @@ def _texture_frame(
         area = ac[:, 0] * bc[:, 1] - ac[:, 1] * bc[:, 0]
         mirrored = torch.where(area > 0.0, -1.0, 1.0)[:, None]
         sides = torch.cat([ac, bc, mirrored], dim=-1).index_select(0, triangle)
-        # d(uv) = d(u) (a - c) + d(v) (b - c), for each of the two screen directions.
-        along = bary[:, None, 0:2] * sides[:, 0:2, None]
-        along += bary[:, None, 2:4] * sides[:, 2:4, None]
+        # d(uv) = d(u) (a - c) + d(v) (b - c), for each of the two screen directions; a column
+        # at a time, as products of small matrices would cost ten times as much.
+        along = torch.empty_like(bary)
+        for axis in range(2):
+            for screen in range(2):
+                column = along[:, 2 * axis + screen]
+                torch.mul(bary[:, screen], sides[:, axis], out=column)
+                column.addcmul_(bary[:, 2 + screen], sides[:, 2 + axis])
         handedness = sides[:, 4:5]
     attributes = surface.uvs
     if surface.tangents is not None:
         attributes = torch.cat([attributes, surface.tangents], dim=-1)
     mixed = interpolate(backend, attributes, surface.uv_faces, triangle, uv)
     texcoord, tangent = torch.split(mixed, [2, mixed.shape[1] - 2], dim=-1)
-    frame = {"texcoord": texcoord, "texcoord_da": along.reshape(-1, 4)}
+    frame = {"texcoord": texcoord, "texcoord_da": along}
     if surface.tangents is not None:
         frame |= {"tangent": tangent, "handedness": handedness}
     return frame

@@ -246,7 +246,7 @@ def _forward(
     one = uv.dtype.type(1)
     first, last = _range(ends, k, start, stop)
     for j in range(first, last):
-        p = np.int64(order[j])
+        p = int(order[j])
         share = _share(level, p, k, one)
         if share <= 0:
             continue
@@ -285,7 +285,7 @@ def _scatter(
     one = uv.dtype.type(1)
     begin, end = _range(ends, k, 0, order.size)
     for j in range(begin, end):
-        p = np.int64(order[j])
+        p = int(order[j])
         share = _share(level, p, k, one)
         if share <= 0:
             continue
@@ -328,7 +328,7 @@ def _to_uv(
     one = uv.dtype.type(1)
     first, last = _range(ends, k, start, stop)
     for j in range(first, last):
-        p = np.int64(order[j])
+        p = int(order[j])
         share = _share(level, p, k, one)
         if share <= 0:
             continue
