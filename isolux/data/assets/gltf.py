@@ -27,6 +27,8 @@ __all__ = ["read_gltf", "write_glb"]
 _log = logging.getLogger(__name__)
 _TYPES = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_MOST = float(np.finfo(np.float32).max)  # of a position or an entry of a transform
+_MOST_ZEROS = 1 << 26  # values of an accessor that states none
 _KNOWN = ("KHR_mesh_quantization", "KHR_materials_unlit", "KHR_materials_emissive_strength")
 
 
@@ -56,8 +58,10 @@ def read_gltf(path: Path) -> MeshAsset:
         raise FileNotFoundError(f"{path}: no such mesh")
     try:
         return _asset(_File(path))
-    except (KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
+    except (LookupError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise ValueError(f"{path}: malformed glTF ({type(error).__name__}: {error})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 class _File:
@@ -67,11 +71,11 @@ class _File:
         self.path = path
         self.tree, self.binary = _open(path)
         if not str(self.tree.get("asset", {}).get("version", "")).startswith("2"):
-            raise ValueError(f"{path}: is not glTF 2.x; convert the file")
+            raise ValueError("is not glTF 2.x; convert the file")
         required = set(self.tree.get("extensionsRequired", [])) - set(_KNOWN)
         if required:
             raise ValueError(
-                f"{path}: needs the extensions {sorted(required)}, which are not read;"
+                f"needs the extensions {sorted(required)}, which are not read;"
                 " export without compression"
             )
         self._buffers: dict[int, bytes] = {}
@@ -85,29 +89,40 @@ class _File:
             raise FileNotFoundError(f"{self.path}: names the absent file {file}")
         return file.read_bytes()
 
+    def entry(self, kind: str, index: Any) -> dict[str, Any]:
+        """One of the numbered things; an index of -1 is none, though Python knows one."""
+        entries = self.tree.get(kind, [])
+        if type(index) is not int or not 0 <= index < len(entries):
+            raise ValueError(f"malformed glTF, it asks for {kind} {index} of {len(entries)}")
+        return cast("dict[str, Any]", entries[index])
+
     def view(self, index: int) -> bytes:
         """The bytes of a buffer view."""
-        view = self.tree["bufferViews"][index]
-        number = view["buffer"]
+        view = self.entry("bufferViews", index)
+        number, start = view["buffer"], _natural(view, "byteOffset")
+        length = _natural(view, "byteLength")
+        buffer = self.entry("buffers", number)
         if number not in self._buffers:
-            buffer = self.tree["buffers"][number]
             self._buffers[number] = self.uri(buffer["uri"]) if "uri" in buffer else self.binary
-        start = view.get("byteOffset", 0)
-        data = self._buffers[number][start : start + view["byteLength"]]
-        if len(data) < view["byteLength"]:
-            raise ValueError(f"{self.path}: truncated, buffer {number} is too short")
+        data = self._buffers[number][start : start + length]
+        if len(data) < length:
+            raise ValueError(f"truncated, buffer {number} is too short")
         return data
 
     def accessor(self, index: int) -> np.ndarray:
         """Values [count, components]; normalised integers become floats (3.6.2)."""
-        entry = self.tree["accessors"][index]
+        entry = self.entry("accessors", index)
         width, kind = _TYPES[entry["type"]], np.dtype(_COMPONENTS[entry["componentType"]])
-        count = int(entry["count"])
+        count = _natural(entry, "count")
         if "bufferView" in entry:
-            stride = self.tree["bufferViews"][entry["bufferView"]].get("byteStride")
+            stride = _natural(self.entry("bufferViews", entry["bufferView"]), "byteStride")
             data = self.view(entry["bufferView"])
-            values = self._gather(data, entry.get("byteOffset", 0), count, width, kind, stride)
+            values = self._gather(
+                data, _natural(entry, "byteOffset"), count, width, kind, stride
+            )
         else:
+            if count > _MOST_ZEROS:  # no file has to be large to state a number
+                raise ValueError(f"an accessor of {count} values has no data")
             values = np.zeros((count, width), kind)
         if "sparse" in entry:
             values = self._sparse(values.copy(), entry["sparse"], width, kind)
@@ -116,34 +131,41 @@ class _File:
         return values
 
     def _gather(
-        self, data: bytes, start: int, count: int, width: int, kind: np.dtype[Any], stride: Any
+        self, data: bytes, start: int, count: int, width: int, kind: np.dtype[Any], stride: int
     ) -> np.ndarray:
         step = stride or width * kind.itemsize
         if count and start + (count - 1) * step + width * kind.itemsize > len(data):
-            raise ValueError(f"{self.path}: an accessor reaches beyond its buffer view")
+            raise ValueError("an accessor reaches beyond its buffer view")
         shape, strides = (count, width), (step, kind.itemsize)
         return np.ndarray(shape, kind, data, start, strides) if count else np.zeros(shape, kind)
 
     def _sparse(self, values: np.ndarray, sparse: Any, width: int, kind: Any) -> np.ndarray:
-        where, what = sparse["indices"], sparse["values"]
+        where, what, count = sparse["indices"], sparse["values"], _natural(sparse, "count")
         index = self._gather(
-            self.view(where["bufferView"]), where.get("byteOffset", 0), sparse["count"], 1,
-            np.dtype(_COMPONENTS[where["componentType"]]), None,
+            self.view(where["bufferView"]), _natural(where, "byteOffset"), count, 1,
+            np.dtype(_COMPONENTS[where["componentType"]]), 0,
         )  # fmt: skip
         values[index[:, 0]] = self._gather(
-            self.view(what["bufferView"]), what.get("byteOffset", 0), sparse["count"], width,
-            kind, None,
-        )  # fmt: skip
+            self.view(what["bufferView"]), _natural(what, "byteOffset"), count, width, kind, 0
+        )
         return values
+
+
+def _natural(entry: dict[str, Any], key: str) -> int:
+    """A count, length or offset, zero where none is stated."""
+    value = entry.get(key, 0)
+    if type(value) is not int or value < 0:
+        raise ValueError(f"malformed glTF, {key} is {value}")
+    return value
 
 
 def _open(path: Path) -> tuple[dict[str, Any], bytes]:
     data, binary = path.read_bytes(), b""
     if path.suffix.lower() == ".glb" or data[:4] == b"glTF":
         if data[:4] != b"glTF":
-            raise ValueError(f"{path}: is not a GLB file (it must begin with 'glTF')")
+            raise ValueError("is not a GLB file (it must begin with 'glTF')")
         if len(data) < 20 or struct.unpack_from("<I", data, 8)[0] > len(data):
-            raise ValueError(f"{path}: truncated GLB file")
+            raise ValueError("truncated GLB file")
         length = struct.unpack_from("<I", data, 12)[0]
         text, rest = data[20 : 20 + length], data[20 + length :]
         if len(rest) >= 8 and rest[4:8] == b"BIN\0":
@@ -152,29 +174,32 @@ def _open(path: Path) -> tuple[dict[str, Any], bytes]:
     try:
         tree = json.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: its JSON is malformed ({error})") from None
+        raise ValueError(f"its JSON is malformed ({error})") from None
     if not isinstance(tree, dict):
-        raise ValueError(f"{path}: its JSON is not an object")
+        raise ValueError("its JSON is not an object")
     return tree, binary
 
 
 def _asset(file: _File) -> MeshAsset:
     soup = _Soup()
-    nodes = file.tree.get("nodes", [])
+    seen: set[int] = set()
     for root in _roots(file.tree):
-        stack = [(root, np.eye(4), 0)]
+        stack = [(root, np.eye(4))]
         while stack:
-            index, above, depth = stack.pop()
-            node = nodes[index]
-            if depth > len(nodes):
-                raise ValueError(f"{file.path}: nodes form a cycle")
+            index, above = stack.pop()
+            node = file.entry("nodes", index)
+            if index in seen:  # a cycle, or branches that meet again and again
+                raise ValueError(f"malformed glTF, node {index} has more than one parent")
+            seen.add(index)
             here = above @ _transform(node)
-            stack += [(child, here, depth + 1) for child in node.get("children", [])]
+            if not (np.abs(here) < _MOST).all():  # nor is NaN smaller
+                raise ValueError(f"malformed glTF, the transform of node {index} is not finite")
+            stack += [(child, here) for child in node.get("children", [])]
             if "mesh" in node:
-                for primitive in file.tree["meshes"][node["mesh"]]["primitives"]:
+                for primitive in file.entry("meshes", node["mesh"])["primitives"]:
                     _add(file, soup, primitive, here)
     if not soup.positions:
-        raise ValueError(f"{file.path}: has no triangles")
+        raise ValueError("has no triangles")
     return _join(file, soup)
 
 
@@ -188,7 +213,10 @@ def _roots(tree: dict[str, Any]) -> list[int]:
 def _transform(node: dict[str, Any]) -> Float[np.ndarray, "4 4"]:
     """The node's own matrix: column-major, or translation * rotation * scale (3.5.3)."""
     if "matrix" in node:
-        return np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
+        matrix = np.array(node["matrix"], dtype=np.float64)
+        if matrix.size != 16:
+            raise ValueError(f"malformed glTF, a node's matrix has {matrix.size} numbers")
+        return matrix.reshape(4, 4).T
     x, y, z, w = np.array(node.get("rotation", [0.0, 0.0, 0.0, 1.0]), dtype=np.float64)
     matrix = np.eye(4)
     matrix[:3, :3] = [
@@ -207,14 +235,12 @@ def _add(
     attributes = primitive["attributes"]
     if "POSITION" not in attributes:
         return
-    position = file.accessor(attributes["POSITION"]).astype(np.float64)
-    if not np.isfinite(position).all():
-        raise ValueError(f"{file.path}: has positions that are not finite")
+    position = _vectors(file, attributes["POSITION"], 3).astype(np.float64)
     indices = np.arange(len(position))
     if "indices" in primitive:
         indices = file.accessor(primitive["indices"])[:, 0].astype(np.int64)
     if len(indices) and indices.max() >= len(position):
-        raise ValueError(f"{file.path}: vertex index {indices.max()} of {len(position)}")
+        raise ValueError(f"vertex index {indices.max()} of {len(position)}")
     faces = _triangles(indices, primitive.get("mode", 4))
     if faces is None:
         _log.warning("%s: points and lines are left out", file.path)
@@ -223,19 +249,35 @@ def _add(
     if np.linalg.det(linear) < 0:  # a mirror turns triangles round (3.7.4)
         faces = faces[:, [0, 2, 1]]
     world = position @ linear.T + world_from_node[:3, 3]
+    if not (np.abs(world) < _MOST).all():
+        raise ValueError("has positions that are not finite")
     normal = uv = None
     if "NORMAL" in attributes:
-        normal = file.accessor(attributes["NORMAL"]).astype(np.float64) @ np.linalg.pinv(linear)
+        normal = _vectors(file, attributes["NORMAL"], 3, len(position)).astype(np.float64)
+        normal = np.nan_to_num(normal, posinf=0.0, neginf=0.0) @ np.linalg.pinv(linear)
         length = np.linalg.norm(normal, axis=1, keepdims=True)
         normal = np.where(length > 0, normal / np.where(length > 0, length, 1.0), 0.0)
     number = primitive.get("material", -1)
     channel = f"TEXCOORD_{_channel(file.tree, number)}"
     if channel in attributes:
-        uv = file.accessor(attributes[channel]).astype(np.float32)
+        uv = _vectors(file, attributes[channel], 2, len(position)).astype(np.float32)
+        if not np.isfinite(uv).all():
+            raise ValueError("has texture coordinates that are not finite")
     soup.positions.append(world[faces])
     soup.normals.append(None if normal is None else normal[faces])
     soup.uvs.append(None if uv is None else uv[faces])
     soup.material.append(number)
+
+
+def _vectors(file: _File, index: Any, width: int, count: int | None = None) -> np.ndarray:
+    """An attribute of the vertices, [n, width]."""
+    values = file.accessor(index)
+    if values.shape[1] != width or count not in (None, len(values)):
+        raise ValueError(
+            f"malformed glTF, accessor {index} has {values.shape[0]} values of"
+            f" {values.shape[1]} numbers, {count or 'any'} of {width} are needed"
+        )
+    return values
 
 
 def _channel(tree: dict[str, Any], material: int) -> int:

@@ -45,10 +45,11 @@ class Textures:
 
         Raises:
             KeyError, IndexError: the file refers to what is not there.
+            ValueError: a factor that is no number.
         """
         entry = self._tree["materials"][number] if number >= 0 else {}
         pbr = entry.get("pbrMetallicRoughness", {})
-        factor = torch.tensor([float(x) for x in pbr.get("baseColorFactor", [1.0] * 4)[:3]])
+        factor = torch.tensor([_number(x) for x in pbr.get("baseColorFactor", [1.0] * 4)[:3]])
         colour = self._integers(pbr.get("baseColorTexture"))
         albedo = torch.ones(1, 1, 3) if colour is None else linear_from_integers(*colour)[0]
 
@@ -56,12 +57,12 @@ class Textures:
         occluded = self._values(entry.get("occlusionTexture"))
         height, width = np.maximum(rough_metal.shape[:2], occluded.shape[:2]).tolist()
         rough_metal, occluded = (_sized(x, height, width) for x in (rough_metal, occluded))
-        strength = float(entry.get("occlusionTexture", {}).get("strength", 1.0))
+        strength = _number(entry.get("occlusionTexture", {}).get("strength", 1.0))
         orm = torch.stack(
             [
                 (1.0 - occluded[..., 0]) * strength,
-                rough_metal[..., 1] * float(pbr.get("roughnessFactor", 1.0)),
-                rough_metal[..., 2] * float(pbr.get("metallicFactor", 1.0)),
+                rough_metal[..., 1] * _number(pbr.get("roughnessFactor", 1.0)),
+                rough_metal[..., 2] * _number(pbr.get("metallicFactor", 1.0)),
             ],
             dim=-1,
         )
@@ -70,7 +71,7 @@ class Textures:
     def _normal(self, entry: dict[str, Any]) -> Float[Tensor, "h w 3"] | None:
         if self._integers(entry.get("normalTexture")) is None:
             return None
-        scale = float(entry["normalTexture"].get("scale", 1.0))
+        scale = _number(entry["normalTexture"].get("scale", 1.0))
         normal = self._values(entry["normalTexture"]) * 2.0 - 1.0
         normal = normal * torch.tensor([scale, scale, 1.0])
         length = normal.norm(dim=-1, keepdim=True)
@@ -107,6 +108,12 @@ class Textures:
                 _log.warning("%s: goes without a texture: %s", self._path, error)
                 return None
         return self._decoded[number]
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) < 1e9:  # nor is NaN smaller
+        raise ValueError(f"malformed glTF, a material's factor is {value!r}")
+    return float(value)
 
 
 def _sized(image: Float[Tensor, "h w 3"], height: int, width: int) -> Float[Tensor, "a b 3"]:

@@ -220,6 +220,9 @@ def test_factors_make_a_material(tmp_path: Path) -> None:
     torch.testing.assert_close(material.orm[0, 0], torch.tensor([0.0, 0.75, 0.25]))
 
 
+ACCESSOR = {"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3"}
+
+
 def changed(**changes: Any) -> dict[str, Any]:
     return scene([{"mesh": 0}]) | changes
 
@@ -231,7 +234,18 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(extensionsRequired=["KHR_draco_mesh_compression"]), "KHR_draco"),
         (changed(accessors=[]), "malformed glTF"),
         (changed(meshes=[{}]), "malformed glTF"),
-        (changed(nodes=[{"mesh": 0, "children": [0]}]), "cycle"),
+        (changed(nodes=[{"mesh": 0, "children": [0]}]), "node 0 has more than one parent"),
+        (changed(nodes=[{"mesh": 0, "matrix": [1.0]}]), "matrix has 1 numbers"),
+        (changed(nodes=[{"mesh": 0, "scale": [1e300] * 3}]), "not finite"),
+        (changed(nodes=[{"mesh": -1}]), "asks for meshes -1 of 1"),
+        (changed(accessors=[ACCESSOR | {"count": 10**15}]), "beyond its buffer view"),
+        (changed(accessors=[ACCESSOR | {"count": -1}]), "count is -1"),
+        (changed(accessors=[ACCESSOR | {"byteOffset": -64}]), "byteOffset is -64"),
+        (changed(accessors=[ACCESSOR | {"type": "VEC2"}]), "of 2 numbers, any of 3 are needed"),
+        (
+            changed(accessors=[{"componentType": 5126, "count": 10**15, "type": "VEC3"}]),
+            "has no data",
+        ),
         (changed(nodes=[{}]), "no triangles"),
         (changed(bufferViews=[{"buffer": 0, "byteLength": 8}]), "beyond its buffer view"),
         (changed(bufferViews=[{"buffer": 0, "byteLength": 4800}]), "truncated"),
@@ -244,6 +258,14 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, tree: object, says: str) ->
         read(tmp_path, tree)
     assert "a.gltf" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factor", ["red", [float("nan")] * 4, [None] * 4])
+def test_factors_that_are_no_numbers(tmp_path: Path, factor: object) -> None:
+    tree = changed(materials=[{"pbrMetallicRoughness": {"baseColorFactor": factor}}])
+    tree["meshes"][0]["primitives"][0]["material"] = 0
+    with pytest.raises(ValueError, match=r"a\.gltf: malformed glTF, a material's factor is"):
+        read(tmp_path, tree)
 
 
 def test_damaged_glb(tmp_path: Path, textured_cube: MeshAsset) -> None:
