@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isolux.backends import Backend
@@ -20,7 +20,7 @@ from isolux.data.assets.textures import MeshAsset, TextureSet, constant_textures
 from isolux.data.views import Batch, Views
 from isolux.geometry.cameras import Cameras
 from isolux.geometry.fixed_mesh import chart_tangents
-from isolux.geometry.mesh import Mesh, vertex_normals
+from isolux.geometry.mesh import Mesh, face_normals, vertex_normals
 from isolux.render.draw import Lens, draw
 from isolux.render.gbuffer import GBuffer, Surface
 from isolux.render.light import EnvironmentLight, cube_from_latlong
@@ -29,6 +29,7 @@ from isolux.render.material import MaterialSample
 __all__ = ["RenderedViews", "orbit_cameras", "random_cameras"]
 
 _KEPT_BYTES = 256 << 20  # of pictures, so that views which come again are drawn once
+_LEAST_PIXELS = 4  # that a mesh is high in its pictures
 _LIGHT_SIZE = 128  # texels: edge of the cube map's faces
 
 
@@ -51,7 +52,8 @@ class RenderedViews(Views):
         label: how names begin.
 
     Raises:
-        ValueError: a mesh without faces.
+        ValueError: a mesh without faces or extent, or one that random cameras cannot see:
+            larger than their distance, smaller than a few pixels, outside the clip planes.
     """
 
     def __init__(
@@ -74,13 +76,14 @@ class RenderedViews(Views):
             raise ValueError(f"{asset.name}: the reference mesh has no faces, nothing to draw")
         if cameras is None:
             pose = random_cameras(count, distance, jitter, seed)
+            _check_in_view(asset, size, distance, fov_degrees, near, far)
             cameras = _cameras(pose, _middle(asset.mesh), size, fov_degrees)
         self._cameras, self._backend, self._lens = cameras, backend, Lens(near, far)
         self._names = tuple(f"{label}_{i:05d}" for i in range(len(cameras)))
         material = asset.material or constant_textures()
         self._surface = _surface(backend, asset.mesh, material)
         self._material = _Textures(backend, material, asset.mesh.uvs is not None)
-        size_ = min(_LIGHT_SIZE, max(16, 1 << ((probe.shape[0] // 2).bit_length() - 1)))
+        size_ = min(_LIGHT_SIZE, max(16, 1 << (probe.shape[0] // 2).bit_length() >> 1))
         light = EnvironmentLight(cube_from_latlong(probe, size_), learn=False)
         with torch.no_grad():
             self._light = light.maps(backend)
@@ -100,6 +103,7 @@ class RenderedViews(Views):
         far: float = 1000.0,
     ) -> "RenderedViews":
         """Views to hold out: once around, from slightly above. Arguments as of the class."""
+        _check_in_view(asset, size, distance, fov_degrees, near, far)
         pose = orbit_cameras(count, distance)
         cameras = _cameras(pose, _middle(asset.mesh), size, fov_degrees)
         return cls(
@@ -191,6 +195,36 @@ def _middle(mesh: Mesh) -> Float[Tensor, " 3"]:
     return torch.zeros(3) if holds_origin else (0.5 * (low + high)).float()
 
 
+def _check_in_view(
+    asset: MeshAsset,
+    size: tuple[int, int],
+    distance: float,
+    fov_degrees: float,
+    near: float,
+    far: float,
+) -> None:
+    """Says what to set when pictures would show nothing of the mesh, or only its inside."""
+    used = asset.mesh.vertices[asset.mesh.faces.reshape(-1).long()].double()
+    radius = float((used - _middle(asset.mesh)).norm(dim=-1).max())
+    if not face_normals(asset.mesh.vertices.double(), asset.mesh.faces).any():
+        raise ValueError(f"{asset.name}: the reference mesh has no area, nothing to draw")
+    slope = math.tan(math.radians(0.5 * fov_degrees))
+    pixels = radius / (distance * slope) * size[0]
+    tells = f"{asset.name}: the reference mesh reaches {radius:.4g} from its middle"
+    if radius >= distance or pixels < _LEAST_PIXELS:
+        fitting = 1.2 * radius / math.sin(math.atan(min(slope, size[1] / size[0] * slope)))
+        raise ValueError(
+            f"{tells}, the cameras stand {distance:.4g} away; this fits:"
+            f" data.camera_distance={fitting:.4g} data.camera_jitter={0.05 * fitting:.4g}"
+            f" data.near={0.01 * fitting:.4g} data.far={100 * fitting:.4g}"
+        )
+    if near >= distance + radius or far <= distance - radius:
+        raise ValueError(
+            f"{tells} and {distance:.4g} from the cameras, outside the clip planes; this fits:"
+            f" data.near={0.01 * distance:.4g} data.far={100 * distance:.4g}"
+        )
+
+
 def _cameras(
     pose: Float[Tensor, "v 4 4"],
     middle: Float[Tensor, " 3"],
@@ -207,20 +241,36 @@ def _cameras(
 
 
 def _surface(backend: Backend, mesh: Mesh, material: TextureSet) -> Surface:
+    """The mesh with the normals of its file, or else smooth ones."""
     vertices, faces = mesh.vertices.float(), mesh.faces
+    opposite = edge_adjacency(backend, faces)
     tangents = None
-    normals = vertex_normals(vertices, faces)
     if mesh.uvs is not None and mesh.uv_faces is not None and material.normal is not None:
         tangents = chart_tangents(vertices, faces, mesh.uvs, mesh.uv_faces)
-    return Surface(
-        vertices,
-        faces,
-        normals,
-        edge_adjacency(backend, faces),
-        mesh.uvs,
-        mesh.uv_faces,
-        tangents,
-    )
+    vertices, faces, normals = _split_at_hard_edges(mesh)
+    # Adjacency numbers corners of faces, which splitting keeps: a hard edge is no silhouette.
+    return Surface(vertices, faces, normals, opposite, mesh.uvs, mesh.uv_faces, tangents)
+
+
+def _split_at_hard_edges(
+    mesh: Mesh,
+) -> tuple[Float[Tensor, "n 3"], Int[Tensor, "f 3"], Float[Tensor, "n 3"]]:
+    """Vertices, faces and a normal for each vertex: a copy for each normal given at a vertex.
+
+    A normal that is given as zero is taken from the faces, as all are when none are given.
+    """
+    vertices, faces = mesh.vertices.float(), mesh.faces
+    smooth = vertex_normals(vertices, faces)
+    if mesh.normals is None or mesh.normal_faces is None:
+        return vertices, faces, smooth
+    pairs = torch.stack([faces, mesh.normal_faces], dim=-1).reshape(-1, 2).long()
+    pairs, corners = torch.unique(pairs, dim=0, return_inverse=True)
+    given = mesh.normals.float().index_select(0, pairs[:, 1])
+    length = given.norm(dim=-1, keepdim=True)
+    own = smooth.index_select(0, pairs[:, 0])
+    normals = torch.where(length > 1e-6, given / length.clamp_min(1e-6), own)
+    split = corners.reshape(-1, 3).to(faces.dtype)
+    return vertices.index_select(0, pairs[:, 0]), split, normals
 
 
 class _Textures:

@@ -1,11 +1,14 @@
 """Views of a known mesh: cameras, repeatability, straight colours."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from isolux.backends import select
+from isolux.data.assets.gltf import read_gltf, write_glb
 from isolux.data.assets.textures import MeshAsset, constant_textures
 from isolux.data.procedural import demo_asset
 from isolux.data.rendered import RenderedViews, orbit_cameras, random_cameras
@@ -107,3 +110,88 @@ def test_a_mesh_without_faces_is_refused() -> None:
     nothing = Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int32))
     with pytest.raises(ValueError, match="no faces, nothing to draw"):
         RenderedViews(MeshAsset(nothing, None, "nothing"), GREY, select("cpu"), (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("scale", "settings", "says"),
+    [
+        (0.0, {}, "has no area"),
+        (1e4, {}, "data.camera_distance="),
+        (1e-6, {}, "data.camera_distance="),
+        (1.0, {"distance": 0.1}, "data.camera_distance="),
+        (1.0, {"near": 50.0}, "outside the clip planes"),
+        (1.0, {"far": 0.5}, "outside the clip planes"),
+    ],
+)
+def test_cameras_that_would_see_nothing_are_refused(
+    scale: float, settings: dict[str, float], says: str
+) -> None:
+    mesh = demo_asset(32, 16, 8).mesh
+    asset = MeshAsset(replace(mesh, vertices=mesh.vertices * scale), None, "odd")
+
+    def alpha(**settings: float) -> torch.Tensor:
+        views = RenderedViews(asset, GREY, select("cpu"), (24, 32), count=4, **settings)
+        return views.batch(range(4)).alpha
+
+    with pytest.raises(ValueError, match=says) as caught:
+        alpha(**settings)
+    words = [word.removeprefix("data.") for word in str(caught.value).split() if "=" in word]
+    fitting = dict(word.removeprefix("camera_").split("=") for word in words)
+    if fitting:  # the remedy works
+        covered = alpha(**settings | {key: float(text) for key, text in fitting.items()})
+        assert (covered.mean(dim=(1, 2, 3)) > 0.02).all()
+
+
+def cube(hard: bool) -> MeshAsset:
+    """Corners at +-1, with the normals of the faces at each corner, or none."""
+    bits = torch.arange(8)[:, None] >> torch.arange(3) & 1
+    faces, owner = [], []
+    for axis in range(3):
+        for side in (0, 1):
+            u, v = (
+                ((axis + 1) % 3, (axis + 2) % 3) if side else ((axis + 2) % 3, (axis + 1) % 3)
+            )
+            a = side << axis
+            b, c, d = a + (1 << u), a + (1 << u) + (1 << v), a + (1 << v)
+            faces += [[a, b, c], [a, c, d]]
+            owner += [[2 * axis + side] * 3] * 2
+    mesh = Mesh(bits * 2.0 - 1.0, torch.tensor(faces, dtype=torch.int32))
+    if hard:
+        normals = torch.stack([-torch.eye(3), torch.eye(3)], dim=1).reshape(6, 3)
+        rows = torch.tensor(owner, dtype=torch.int32)
+        mesh = replace(mesh, normals=normals, normal_faces=rows)
+    return MeshAsset(mesh, constant_textures(), "cube")
+
+
+def test_hard_edges_are_drawn_hard_and_are_no_silhouettes(tmp_path: Path) -> None:
+    """Where light depends on direction, a flat face has few colours and a round one many."""
+    sky = torch.linspace(0.2, 1.0, 16)[:, None, None].expand(16, 32, 3)
+
+    def seen(asset: MeshAsset) -> tuple[int, torch.Tensor]:
+        batch = RenderedViews(asset, sky, select("cpu"), (64, 64), count=1, distance=6.0).batch(
+            [0]
+        )
+        inside = batch.rgb[batch.alpha[..., 0] == 1]
+        return len((inside * 50).round().unique(dim=0)), batch.alpha
+
+    write_glb(tmp_path / "cube.glb", cube(hard=True))
+    (hard, alpha), (soft, same), (again, also) = map(
+        seen, (cube(hard=True), cube(hard=False), read_gltf(tmp_path / "cube.glb"))
+    )
+    assert hard <= 6
+    assert again <= 6
+    assert soft > 10
+    assert (alpha == same).all()  # edges between faces are not taken for borders
+    assert (alpha == also).all()
+
+
+def test_a_normal_of_zero_is_taken_from_the_faces() -> None:
+    hard = cube(hard=True)
+    bare = replace(hard, mesh=replace(hard.mesh, normals=torch.zeros(6, 3)))
+    pictures = [
+        RenderedViews(asset, GREY, select("cpu"), (32, 32), count=1, distance=6.0)
+        .batch([0])
+        .rgb
+        for asset in (bare, cube(hard=False))
+    ]
+    torch.testing.assert_close(pictures[0], pictures[1])
