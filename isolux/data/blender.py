@@ -26,6 +26,7 @@ Split = Literal["train", "val", "test"]
 
 _log = logging.getLogger(__name__)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".exr", ".hdr", ".webp", ".PNG", ".JPG", ".JPEG")
+_MOST = 1e12  # of any number of a camera, so that squares stay in single precision
 _LENS = ("k1", "k2", "k3", "k4", "p1", "p2")
 # Blender's camera looks along -z with +y up; ours along +z with +y down.
 FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -53,7 +54,7 @@ def nerf_synthetic_views(
         limit: only so many views, evenly spread over the file; None takes all.
 
     Raises:
-        FileNotFoundError: the index or pictures are absent.
+        FileNotFoundError, NotADirectoryError: the index or pictures are absent.
         ValueError: malformed JSON, missing or bad numbers, poses that are not rigid motions,
             pictures that are damaged, of different sizes, or without masks.
     """
@@ -85,11 +86,15 @@ def _picture_size(file: Path) -> tuple[int, int]:
 
 
 def _frames(index: Path) -> list[_Frame]:
+    if index.parent.is_file():
+        raise NotADirectoryError(
+            f"{index.parent}: is a file; give the folder with {index.name}"
+        )
     if not index.is_file():
         raise FileNotFoundError(f"{index}: no such file; a NeRF-synthetic scene has one")
     try:
-        meta = json.loads(index.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        meta = json.loads(index.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number too long
         raise ValueError(f"{index}: is not valid JSON ({error})") from None
     frames = meta.get("frames") if isinstance(meta, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -114,9 +119,11 @@ def _frame(index: Path, number: int, frame: Any, meta: dict[str, Any]) -> _Frame
         value = frame.get(key, meta.get(key))
         if value is None:
             continue
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise ValueError(f"{label}: '{key}' must be a number, got {value!r}")
+        if type(value) not in (int, float) or not abs(value) < _MOST:
+            raise ValueError(f"{label}: '{key}' must be a number, got {str(value)[:40]!r}")
         numbers[key] = float(value)
+    if min(numbers.get("w", 1.0), numbers.get("h", 1.0)) <= 0:
+        raise ValueError(f"{label}: 'w' and 'h' must be above zero")
     file = _find(index.parent, frame["file_path"].replace("\\", "/"))
     pose = OURS_FROM_BLENDER @ _rigid(frame["transform_matrix"], label) @ FLIP_YZ
     return _Frame(file, label, pose, numbers)
@@ -137,13 +144,13 @@ def _rigid(rows: Any, label: str) -> np.ndarray:
     """A 4x4 rigid motion, checked."""
     try:
         pose = np.array(rows, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pose = np.zeros(0)
     if pose.shape == (3, 4):
         pose = np.vstack([pose, [0.0, 0.0, 0.0, 1.0]])
     if pose.shape != (4, 4):
         raise ValueError(f"{label}: transform_matrix must be 4 rows of 4 numbers")
-    if not np.isfinite(pose).all():
+    if not (np.abs(pose) < _MOST).all():  # nor is NaN smaller
         raise ValueError(f"{label}: transform_matrix has numbers that are not finite")
     turn = pose[:3, :3]
     off = float(np.abs(turn.T @ turn - np.eye(3)).max())

@@ -109,9 +109,13 @@ def opencv(tree) -> None:
         (lambda t: t.update(camera_angle_x=float("nan")), "'camera_angle_x' must be a number"),
         (lambda t: t.update(camera_angle_x=4.0), r"in \(0, pi\) radians, got 4"),
         (lambda t: t.update(fl_x=-1.0), "must be above zero"),
+        (lambda t: t["frames"][1].update(fl_x=0), "frame 1 .*must be above zero"),
+        (lambda t: t.update(fl_x=10**400), "'fl_x' must be a number"),
+        (lambda t: t.update(fl_x=5.0, w=0), "'w' and 'h' must be above zero"),
         (lambda t: t["frames"][1].update(transform_matrix=[[1]]), "4 rows of 4 numbers"),
         (lambda t: t["frames"][1].update(transform_matrix="eye"), "4 rows of 4 numbers"),
         (set_matrix(0, 3, float("nan")), "not finite"),
+        (set_matrix(0, 3, 1e300), "not finite"),
         (set_matrix(3, 0, 0.5), "not a rigid motion"),
         (scaled, "not a rigid motion .axes of length 2, 2, 2"),
         (mirrored, "mirrors"),
@@ -133,10 +137,25 @@ def test_absent_things(tmp_path: Path, make_scene) -> None:
         nerf_synthetic_views(tmp_path)
 
 
-def test_malformed_json(tmp_path: Path) -> None:
-    (tmp_path / "transforms_train.json").write_text('{"frames": [')
-    with pytest.raises(ValueError, match="is not valid JSON"):
+@pytest.mark.parametrize(
+    "text", [b'{"frames": [', b"[" * 100_000, b'{"w": 1' + b"0" * 5000 + b"}", b"\xff\xfe{"]
+)
+def test_malformed_json(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "transforms_train.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"transforms_train\.json: is not valid JSON"):
         nerf_synthetic_views(tmp_path)
+
+
+def test_a_byte_order_mark_is_passed_over(make_scene) -> None:
+    folder = make_scene()
+    index = folder / "transforms_train.json"
+    index.write_bytes(b"\xef\xbb\xbf" + index.read_bytes())
+    assert len(nerf_synthetic_views(folder)) == 3
+
+
+def test_the_index_in_the_place_of_its_folder(make_scene) -> None:
+    with pytest.raises(NotADirectoryError, match="is a file; give the folder"):
+        nerf_synthetic_views(make_scene() / "transforms_train.json")
 
 
 def test_few_digits_are_made_a_rotation(make_scene) -> None:
