@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from isolux.geometry.mesh import Mesh
+from isolux.geometry.tangents import growing_u
 
 __all__ = ["FixedMesh", "chart_tangents"]
 
@@ -62,12 +63,9 @@ def chart_tangents(
     They belong to texture coordinates and not to vertices, so that charts which meet at a
     seam do not mix. Degenerate charts get the zero vector.
     """
-    a, b, c = (vertices.index_select(0, faces[:, i].long()) for i in range(3))
-    p, q, r = (uvs.index_select(0, uv_faces[:, i].long()) for i in range(3))
-    first, second = q - p, r - p
-    area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
-    along = (b - a) * second[:, 1:2] - (c - a) * first[:, 1:2]  # times 1/area
-    along = along * area.sign()[:, None]  # its length is then twice the face's area by du
+    corners = [vertices.index_select(0, faces[:, i].long()) for i in range(3)]
+    coordinates = [uvs.index_select(0, uv_faces[:, i].long()) for i in range(3)]
+    along = growing_u(corners, coordinates)
     total = torch.zeros(len(uvs), 3, dtype=vertices.dtype)
     for corner in range(3):
         total = total.index_add(0, uv_faces[:, corner].long(), along)

@@ -72,15 +72,10 @@ class SdfNetwork(nn.Module):
         backend: Backend,
         generator: torch.Generator,
     ) -> "SdfNetwork":
-        """A network fitted to `values` by a short regression.
+        """A network fitted to `values` by a short regression; asked for as `SdfGrid.start`.
 
         Args:
-            values: of world points, negative inside, in world units.
-            resolution: of the lattice.
-            centre: of the lattice's cube.
-            extent: edge length of that cube.
-            extractor: which lattice.
-            deform: whether its vertices may move.
+            values, resolution, centre, extent, extractor, deform: as of a grid.
             backend: what computes encoding and network.
             generator: seeds them, and the regression's points.
         """

@@ -1,48 +1,17 @@
 """Tangents of a mesh with texture coordinates, for drawing and for files.
 
-Letters: n vertices, t texture coordinates, f faces. Texture coordinates have (0, 0) at the top
-left, v downwards.
+Letters: n vertices, f faces. Texture coordinates have (0, 0) at the top left, v downwards.
 """
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from isolux.geometry.mesh import Mesh, face_normals, vertex_normals
 
-__all__ = ["split_at_seams", "vertex_tangents"]
-
-_LEAST = 1e-6  # of the area in texture space, as in nvdiffrec
-
-
-def vertex_tangents(
-    vertices: Float[Tensor, "n 3"],
-    faces: Int[Tensor, "f 3"],
-    uvs: Float[Tensor, "t 2"],
-    uv_faces: Int[Tensor, "f 3"],
-    normals: Float[Tensor, "n 3"],
-) -> Float[Tensor, "n 3"]:
-    """Directions in which u grows, at the vertices, unit and perpendicular to the normals.
-
-    Each face's direction is (e1 dv2 - e2 dv1) / det with |det| at least 1e-6; they are summed
-    unweighted, made perpendicular and normalised, as nvdiffrec does. Differentiable in
-    vertices and normals.
-
-    Returns:
-        The zero vector where faces say nothing or cancel.
-    """
-    corner = vertices[faces.long()]
-    coordinate = uvs[uv_faces.long()]
-    first, second = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
-    du, dv = (coordinate[:, 1:] - coordinate[:, :1]).unbind(-1)  # [f, 2] each
-    det = du[:, 0] * dv[:, 1] - dv[:, 0] * du[:, 1]
-    det = torch.where(det > 0, det.clamp(min=_LEAST), det.clamp(max=-_LEAST))
-    along = (first * dv[:, 1:] - second * dv[:, :1]) / det[:, None]
-    total = torch.zeros_like(vertices)
-    for i in range(3):
-        total = total.index_add(0, faces[:, i].long(), along)
-    total = _unit(total)
-    return _unit(total - (total * normals).sum(-1, keepdim=True) * normals)
+__all__ = ["growing_u", "split_at_seams"]
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -74,7 +43,8 @@ def split_at_seams(mesh: Mesh) -> tuple[Mesh, Float[Tensor, "n 4"]]:
     else:
         normals, normal_faces = mesh.normals, mesh.normal_faces
     position, coordinate = mesh.vertices[mesh.faces.long()], mesh.uvs[mesh.uv_faces.long()]
-    along, down = _face_directions(position, coordinate)
+    along = growing_u(position.unbind(1), coordinate.unbind(1))
+    down = growing_u(position.unbind(1), coordinate.flip(-1).unbind(1))  # where v grows
     mirrored = (face_normals(mesh.vertices, mesh.faces) * torch.linalg.cross(along, down)).sum(
         -1
     )
@@ -101,15 +71,20 @@ def split_at_seams(mesh: Mesh) -> tuple[Mesh, Float[Tensor, "n 4"]]:
     return split, torch.cat([tangent, sign], dim=-1)
 
 
-def _face_directions(position: Tensor, coordinate: Tensor) -> tuple[Tensor, Tensor]:
-    """[f, 3] each: the directions of growing u and growing v (downwards), not unit."""
-    first, second = position[:, 1] - position[:, 0], position[:, 2] - position[:, 0]
-    du, dv = (coordinate[:, 1:] - coordinate[:, :1]).unbind(-1)
-    det = du[:, :1] * dv[:, 1:] - dv[:, :1] * du[:, 1:]
-    sign = torch.where(det < 0, -1.0, 1.0).to(det)
-    along = sign * (first * dv[:, 1:] - second * dv[:, :1])
-    down = sign * (second * du[:, :1] - first * du[:, 1:])
-    return along, down
+def growing_u(
+    corners: Sequence[Float[Tensor, "f 3"]], coordinates: Sequence[Float[Tensor, "f 2"]]
+) -> Float[Tensor, "f 3"]:
+    """Where u grows on faces, from their three corners; not unit.
+
+    As long as twice the face's area in the texture times the world's length of a unit of u;
+    hence zero where a face has no area in the texture.
+    """
+    a, b, c = corners
+    p, q, r = coordinates
+    first, second = q - p, r - p
+    det = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
+    along = (b - a) * second[:, 1:] - (c - a) * first[:, 1:]
+    return along * det.sign()[:, None]
 
 
 def _corner_angles(position: Tensor) -> Tensor:

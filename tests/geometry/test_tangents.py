@@ -5,47 +5,49 @@ import dataclasses
 import pytest
 import torch
 
-from isolux.geometry.mesh import Mesh, vertex_normals
-from isolux.geometry.tangents import split_at_seams, vertex_tangents
+from isolux.geometry.fixed_mesh import chart_tangents
+from isolux.geometry.mesh import Mesh
+from isolux.geometry.tangents import split_at_seams
+
+
+def tangents_of(mesh: Mesh) -> torch.Tensor:
+    assert mesh.uvs is not None
+    assert mesh.uv_faces is not None
+    return chart_tangents(mesh.vertices, mesh.faces, mesh.uvs, mesh.uv_faces)
 
 
 def test_square(square: Mesh) -> None:
+    torch.testing.assert_close(tangents_of(square), torch.tensor([[1.0, 0, 0]]).expand(4, 3))
+
+
+def test_a_mirrored_chart_points_against_it(square: Mesh) -> None:
+    mirror = dataclasses.replace(square, uvs=square.uvs * torch.tensor([-1.0, 1.0]) + 1)
+    torch.testing.assert_close(tangents_of(mirror), torch.tensor([[-1.0, 0, 0]]).expand(4, 3))
+
+
+def test_charts_that_meet_do_not_mix(square: Mesh) -> None:
+    """One half is turned by a right angle in the texture."""
     assert square.uvs is not None
-    assert square.uv_faces is not None
-    normals = vertex_normals(square.vertices, square.faces)
-    tangents = vertex_tangents(
-        square.vertices, square.faces, square.uvs, square.uv_faces, normals
+    turned = square.uvs @ torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    apart = dataclasses.replace(
+        square,
+        uvs=torch.cat([square.uvs, turned]),
+        uv_faces=torch.tensor([[0, 1, 2], [4, 6, 7]], dtype=torch.int32),
     )
-    torch.testing.assert_close(tangents, torch.tensor([[1.0, 0, 0]]).expand(4, 3))
+    tangents = tangents_of(apart)
+    torch.testing.assert_close(tangents[:3], torch.tensor([[1.0, 0, 0]]).expand(3, 3))
+    across = tangents[[4, 6, 7]] @ torch.tensor([1.0, 0, 0])
+    torch.testing.assert_close(across, torch.zeros(3))
+    assert not tangents[[3, 5]].any()  # of no face
 
 
-def test_perpendicular_unit_and_differentiable() -> None:
-    generator = torch.Generator().manual_seed(0)
-    vertices = torch.randn(6, 3, generator=generator, dtype=torch.float64).requires_grad_()
-    uvs = torch.rand(9, 2, generator=generator, dtype=torch.float64)
-    faces = torch.tensor([[0, 1, 2], [2, 1, 3], [3, 4, 5]])
-    uv_faces = torch.arange(9).reshape(3, 3)
-
-    def tangents(v: torch.Tensor) -> torch.Tensor:
-        return vertex_tangents(v, faces, uvs, uv_faces, vertex_normals(v, faces))
-
-    made = tangents(vertices)
-    torch.testing.assert_close(made.norm(dim=-1), torch.ones(6).double())
-    across = (made * vertex_normals(vertices, faces)).sum(-1)
-    torch.testing.assert_close(across, torch.zeros(6).double())
-    assert torch.autograd.gradcheck(tangents, (vertices,))
-
-
-def test_degenerate_charts_stay_finite(square: Mesh) -> None:
-    vertices = square.vertices.clone().requires_grad_()
-    assert square.uv_faces is not None
-    tangents = vertex_tangents(
-        vertices, square.faces, torch.zeros(4, 2), square.uv_faces, torch.zeros(4, 3)
-    )
-    tangents.sum().backward()
-    assert tangents.isfinite().all()
-    assert vertices.grad is not None
-    assert vertices.grad.isfinite().all()
+def test_faces_without_area_in_the_texture_say_nothing(square: Mesh) -> None:
+    assert square.uvs is not None
+    for uvs in (torch.zeros(4, 2), square.uvs * torch.tensor([1.0, 0.0])):
+        flat = dataclasses.replace(square, uvs=uvs)
+        assert not tangents_of(flat).any()
+        _, tangents = split_at_seams(flat)  # files must have some all the same
+        torch.testing.assert_close(tangents[:, :3].norm(dim=-1), torch.ones(len(tangents)))
 
 
 def test_handedness(square: Mesh) -> None:
