@@ -226,7 +226,7 @@ def _start_box(silhouettes: _Silhouettes) -> tuple[Any, Any]:
     spread = np.linalg.norm(position - position.mean(0), axis=-1).max()
     if np.linalg.eigvalsh(across.mean(0))[0] < 1e-6:
         raise ValueError(
-            f"hull: the {len(ray)} views with a mask all look along one direction; "
+            f"hull: views with a mask ({len(ray)}) all look along one direction; "
             "give geometry.centre and geometry.extent"
         )
     middle = np.linalg.solve(across.sum(0), np.einsum("vij,vj->i", across, position))

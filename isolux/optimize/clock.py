@@ -30,8 +30,12 @@ class Clock:
         return min(self.elapsed() / self.seconds, 1.0) if self.seconds > 0 else 1.0
 
     def expected_steps(self, step: int) -> int:
-        """How many steps the stage will have made at its end, as far as can be told."""
+        """How many steps the stage will have made at its end, as far as can be told.
+
+        `step` of them are done.
+        """
         if self.seconds is None:
             return self.steps
         progress = self.progress(step)
-        return max(step + 1, round(step / progress)) if progress > 0.0 and step else step + 1
+        least = step if progress >= 1.0 else step + 1
+        return max(least, round(step / progress)) if progress > 0.0 and step else least

@@ -82,7 +82,10 @@ def optimise(
     )
     left = Place(**start.extra) if start is not None else Place()
     if not 0 <= left.phase < len(plan):
-        raise ValueError(f"the checkpoint is of phase {left.phase}, this run has {len(plan)}")
+        raise ValueError(
+            f"the checkpoint is of phase {left.phase + 1}, this run has {len(plan)}; "
+            f"{_OTHER_SETTINGS}"
+        )
     if start is not None and start.stage != plan[left.phase].stage:
         raise ValueError(f"the checkpoint is of a {start.stage} stage; {_OTHER_SETTINGS}")
     budget = conf.optimize.minutes * 60.0 if conf.optimize.minutes else None

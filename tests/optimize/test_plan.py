@@ -1,11 +1,9 @@
-"""The phases of a run, its clock and its random numbers."""
+"""The phases of a run, and its clock."""
 
 import pytest
-import torch
 
 from isolux.optimize.clock import Clock
 from isolux.optimize.plan import phases, seconds_of
-from isolux.optimize.randomness import generator_for, order_of
 
 
 @pytest.mark.parametrize("topology", [0, 1, 2, 7, 1000])
@@ -43,16 +41,9 @@ def test_clock_goes_by_steps_or_by_time() -> None:
     assert Clock(10, seconds=1e9).progress(1000) < 1e-3
 
 
-def test_every_view_is_taken_once_an_epoch() -> None:
-    for epoch in range(3):
-        taken = [v for s in range(5) for v in order_of(3, 1, epoch * 5 + s, 4, 20)]
-        assert sorted(taken) == list(range(20))
-
-
-def test_random_numbers_depend_on_seed_and_place_only() -> None:
-    def draw(*place: int) -> torch.Tensor:
-        return torch.rand(4, generator=generator_for(*place))
-
-    assert torch.equal(draw(1, 2, 3), draw(1, 2, 3))
-    assert not torch.equal(draw(1, 2, 3), draw(1, 3, 2))
-    assert not torch.equal(draw(1, 2, 3), draw(2, 2, 3))
+def test_steps_of_a_stage_that_goes_by_time() -> None:
+    """An estimate on the way, more than are done; at the end what was made."""
+    assert Clock(10).expected_steps(3) == 10
+    assert Clock(10, seconds=1e9).expected_steps(7) > 7
+    assert Clock(10, seconds=2e6, already=1e6).expected_steps(20) == 40
+    assert Clock(10, seconds=5.0, already=6.0).expected_steps(31) == 31
