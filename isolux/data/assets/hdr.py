@@ -20,8 +20,9 @@ __all__ = ["clean_radiance", "load_probe", "read_hdr", "write_hdr"]
 
 _log = logging.getLogger(__name__)
 _MAGICS = (b"#?RADIANCE", b"#?RGBE", b"#?AUTOPANO")
-_SIZE = re.compile(rb"^([+-])([XY])\s+(\d+)\s+([+-])([XY])\s+(\d+)\s*$")
+_SIZE = re.compile(rb"^([+-])([XY])\s+(\d{1,9})\s+([+-])([XY])\s+(\d{1,9})\s*$")
 _MOST_PIXELS = 1 << 28
+_MOST_RADIANCE = 1e12  # the sun's is about 1e9 in any unit; sums of squares must stay finite
 
 
 def load_probe(path: Path) -> Float[Tensor, "h w 3"]:
@@ -49,7 +50,7 @@ def load_probe(path: Path) -> Float[Tensor, "h w 3"]:
 
 
 def clean_radiance(pixels: Float[Tensor, "h w c"], path: Path) -> Float[Tensor, "h w c"]:
-    """Refuses light that cannot be: negative or not finite.
+    """Refuses light that cannot be: negative, not finite, or too bright to compute with.
 
     Sharp resampling leaves values just below zero in published maps; up to a thousandth of
     the largest value they become zero, with a warning in the log.
@@ -60,10 +61,12 @@ def clean_radiance(pixels: Float[Tensor, "h w c"], path: Path) -> Float[Tensor, 
     bad = ~torch.isfinite(pixels).all(dim=-1)
     if count := int(bad.sum()):
         raise ValueError(f"{path}: {count} pixels are not finite (NaN or inf); repair the file")
+    if (most := float(pixels.max())) > _MOST_RADIANCE:
+        raise ValueError(f"{path}: radiance of up to {most:.4g} is no light; repair the file")
     count = int((pixels < 0).any(dim=-1).sum())
     if not count:
         return pixels
-    least, most = float(pixels.min()), float(pixels.max())
+    least = float(pixels.min())
     if -least > 1e-3 * most:
         raise ValueError(
             f"{path}: {count} pixels are negative (down to {least:.4g}); clip the file at zero"

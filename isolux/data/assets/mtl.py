@@ -5,6 +5,8 @@ and metalness, and everybody else's, where Pr and Pm (or the shininess Ns) say t
 """
 
 import logging
+import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +60,7 @@ def read_mtl(path: Path) -> dict[str, TextureSet]:
                 numbers = [float(text) for text in rest.split()[: _CONSTANTS[key]]]
             except ValueError:
                 numbers = []
+            numbers = numbers if all(map(math.isfinite, numbers)) else []
             if len(numbers) == 1:
                 numbers *= _CONSTANTS[key]  # one grey value
             if len(numbers) == _CONSTANTS[key]:
@@ -149,12 +152,14 @@ def _map(
     if not entry.maps.get(key):
         return None
     file = path.parent / entry.maps[key]
-    if not file.is_file():  # absolute paths of another machine: the file often lies beside
+    if not os.path.isfile(
+        file
+    ):  # absolute paths of another machine: the file often lies beside
         file = path.parent / Path(entry.maps[key]).name
     try:
         if colour or file.suffix.lower() in (".exr", ".hdr"):
             return read_image(file)[0]
         return load_data_image(file)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         _log.warning("%s: material %s: %s goes without: %s", path, name, key, error)
         return None

@@ -4,6 +4,7 @@ Letters: n vertices, t texture coordinates, m normals, f triangles, c corners of
 """
 
 import logging
+import os
 import warnings
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ def read_obj(path: Path) -> MeshAsset:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such mesh")
-    lines = _split(path.read_text("utf-8", "replace"))
+    lines = _split(path.read_text("utf-8-sig", "replace"))
     if not lines.text["f"]:
         raise ValueError(f"{path}: has no faces; for points use 'isolux points'")
     vertices = _floats(path, lines, "v", 3, 3)
@@ -124,7 +125,7 @@ def _floats(
             row = _parse(line)
             if row is None or len(row) < least:
                 raise ValueError(
-                    f"{path}, line {number}: '{key}' needs {least} numbers: '{line.strip()}'"
+                    f"{path}, line {number}: '{key}' needs {least} numbers: '{_cut(line)}'"
                 )
             rows.append(np.pad(row[:keep], (0, max(0, keep - len(row)))))
         values, width = np.concatenate(rows), keep
@@ -159,7 +160,7 @@ def _corners(
         bad = int(np.flatnonzero(count < 3)[0])
         raise ValueError(
             f"{path}, line {lines.number['f'][bad]}: a face needs three corners, got"
-            f" '{text[bad].strip()}'"
+            f" '{_cut(text[bad])}'"
         )
     flat = [word for line in words for word in line]
     slashes = np.array([word.count("/") for word in flat])
@@ -168,7 +169,7 @@ def _corners(
     def fail(corner: int, why: str) -> ValueError:
         line = int(line_of[corner])
         return ValueError(
-            f"{path}, line {lines.number['f'][line]}: {why} in '{text[line].strip()}'"
+            f"{path}, line {lines.number['f'][line]}: {why} in '{_cut(text[line])}'"
         )
 
     if (slashes > 2).any():
@@ -188,7 +189,7 @@ def _corners(
         ):
             wrong = (int(i) for i in where if not all(map(_is_index, flat[i].split("/"))))
             bad = next(wrong, int(where[0]))
-            raise fail(bad, f"'{flat[bad]}' is no index")
+            raise fail(bad, f"'{_cut(flat[bad])}' is no index")
         corners[where, : kind + 1] = values.reshape(-1, kind + 1)
     if (corners[:, 0] == 0).any():
         raise fail(int(np.flatnonzero(corners[:, 0] == 0)[0]), "index 0 (the first is 1)")
@@ -206,7 +207,13 @@ def _corners(
 
 
 def _is_index(text: str) -> bool:
-    return text == "" or text.lstrip("-").isdigit()
+    return text == "" or (len(text) < 13 and text.lstrip("-").isdigit())
+
+
+def _cut(text: str) -> str:
+    """What a message shows of a line."""
+    text = text.strip()
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _fan(
@@ -227,8 +234,10 @@ def _with_material(
     library: dict[str, TextureSet] = {}
     for name in lines.libraries:
         whole = path.parent / name  # names may hold spaces, or be several
-        for file in [whole] if whole.is_file() else [path.parent / n for n in name.split()]:
-            if file.is_file():
+        for file in (
+            [whole] if os.path.isfile(whole) else [path.parent / n for n in name.split()]
+        ):
+            if os.path.isfile(file):  # false for a name that no system takes
                 library.update(read_mtl(file))
             else:
                 _log.warning("%s: material file %s is absent; defaults stand in", path, file)

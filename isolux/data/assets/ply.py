@@ -38,7 +38,8 @@ def read_ply(path: Path) -> MeshAsset:
     if not np.isfinite(vertices).all():
         raise ValueError(f"{path}: has vertices that are not finite")
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise ValueError(f"{path}: vertex index {faces.max()} of {len(vertices)}")
+        bad = faces.min() if faces.min() < 0 else faces.max()
+        raise ValueError(f"{path}: vertex index {bad} of {len(vertices)}")
     mesh = Mesh(torch.from_numpy(vertices), torch.from_numpy(faces.astype(np.int32)))
     return MeshAsset(mesh, None, path.stem)
 

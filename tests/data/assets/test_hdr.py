@@ -102,6 +102,7 @@ WHOLE = coded("-Y 2 +X 9", (bytes([2, 2, 0, 9]) + bytes([128 + 9, 99]) * 4) * 2)
         (coded("-Y 99999999 +X 99999999", b"\2\2"), "absurd size"),
         (coded("-Y 20000 +X 10000", b"\2\2\47\20"), "truncated"),
         (coded("-Y 0 +X 3", b""), "absurd size"),
+        (coded("-Y " + "9" * 5000 + " +X 3", b""), "resolution line"),
         (coded("2 by 3", PIXELS.tobytes()), "resolution line"),
         (coded("-Y 2 +X 3", PIXELS.tobytes()[:-3]), "truncated"),
         (coded("-Y 1 +X 9", bytes([2, 2, 0, 8]) + bytes(99)), "another width"),
@@ -132,7 +133,11 @@ def test_probe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "says"),
-    [(float("nan"), "2 pixels are not finite"), (-1.0, "2 pixels are negative")],
+    [
+        (float("nan"), "2 pixels are not finite"),
+        (-1.0, "2 pixels are negative"),
+        (1e20, "is no light"),
+    ],
 )
 def test_probe_with_bad_light_is_refused(tmp_path: Path, value: float, says: str) -> None:
     image = torch.ones(4, 8, 3)

@@ -41,6 +41,21 @@ def test_jpeg_and_palette(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png")[1] is not None
 
 
+def test_alpha_of_palettes_and_of_grey(tmp_path: Path) -> None:
+    rgba = np.zeros((4, 6, 4), np.uint8)
+    rgba[:, 3:] = (188, 188, 188, 255)
+    image = Image.fromarray(rgba)
+    image.save(tmp_path / "rgba.png")
+    image.convert("LA").save(tmp_path / "grey.png")
+    palette = image.quantize(8)
+    assert palette.mode == "P"
+    palette.save(tmp_path / "palette.png")
+    for name in ("grey.png", "palette.png"):
+        torch.testing.assert_close(
+            load_image(tmp_path / name), load_image(tmp_path / "rgba.png")
+        )
+
+
 def test_floats_are_linear_already(tmp_path: Path) -> None:
     image = torch.rand(4, 9, 3) * 8
     write_exr(tmp_path / "a.exr", image)

@@ -88,6 +88,9 @@ def test_mixed_corners_and_odd_writing(tmp_path: Path) -> None:
         ("v 0 0 0\nv 0 zero 0\nf 1 1 1\n", "line 2: 'v' needs 3 numbers"),
         ("v 0 0 0\nv 0 nan 0\nf 1 1 1\n", "line 2: 'v' is not finite"),
         ("v 0 0 0\nv 0 1e60 0\nf 1 1 1\n", "line 2: 'v' is not finite"),
+        (SQUARE + "v 0 0 " + "7" * 1000000, "no faces"),
+        (SQUARE + "f 1 2 3\nv 0 0 " + "7" * 1000000, "line 6: 'v' is not finite"),
+        (SQUARE + "f 1 2 3\nf 1 2 " + "7" * 1000000, r"line 6: '7{57}\.\.\.' is no index"),
     ],
 )
 def test_mistakes_are_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
@@ -95,6 +98,10 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, text: str, says: str) -> No
         read(tmp_path, text)
     assert "a.obj" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    assert len(read(tmp_path, "\ufeff" + SQUARE + "f 1 2 3 4\n").mesh.faces) == 2
 
 
 def test_absent_file(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_ascii_quads(tmp_path: Path) -> None:
     [
         ("ply of nothing", "cannot be read as PLY"),
         (ASCII.format(4, 1) + CORNERS + "3 0 1 9\n", "vertex index 9 of 4"),
+        (ASCII.format(4, 1) + CORNERS + "3 0 1 -9\n", "vertex index -9 of 4"),
         (ASCII.format(4, 1) + CORNERS.replace("1", "nan") + "3 0 1 2\n", "not finite"),
         (ASCII.format(4, 0) + CORNERS, "no faces"),
     ],
