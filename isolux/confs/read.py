@@ -47,11 +47,16 @@ def read_conf(name_or_path: str | Path, overrides: Sequence[str] = ()) -> RunCon
     tree = hocon.read_json(path, given) if path.suffix == ".json" else hocon.read(path, given)
     tree.pop(RUN, None)
     typed = [key for key, _ in given]
+
+    def origin(key: str) -> str:
+        return "" if _covers(typed, key) else f"{path}: "
+
     try:
         conf = RunConf.model_validate(tree)
     except ValidationError as error:
-        lines = _mistakes(error, tree, lambda key: "" if _covers(typed, key) else f"{path}: ")
-        raise ConfError("\n".join(lines)) from None
+        raise ConfError("\n".join(_mistakes(error, tree, origin))) from None
+    if lines := list(_no_paths(conf, tree, origin)):
+        raise ConfError("\n".join(lines))
     conf = _from_folder(conf, path.absolute().parent, typed)
     return conf if conf.out else conf.model_copy(update={"out": Path("out", name)})
 
@@ -80,7 +85,8 @@ def check_inputs(conf: RunConf) -> None:
     """Look whether the files and folders that the settings name are there.
 
     Raises:
-        ConfError: `data.path`, or the probe of a reference mesh, is needed and not given.
+        ConfError: `data.path`, or the probe of a reference mesh, is needed and not given, or
+            a file where a folder is needed.
         FileNotFoundError: naming each setting whose file is not there, a line each.
     """
     if conf.data.path is None and conf.data.kind != "procedural":
@@ -94,6 +100,8 @@ def check_inputs(conf: RunConf) -> None:
             "data.envmap: not given; a mesh is drawn as reference under a probe "
             "(.hdr, .exr): data.envmap=PATH"
         )
+    if conf.data.kind == "nerf_synthetic" and conf.data.path and conf.data.path.is_file():
+        raise ConfError(f"data.path: {conf.data.path} is a file; give the folder that holds it")
     missing: list[str] = []
 
     def look(key: str, path: Path) -> Path:
@@ -147,6 +155,25 @@ def _covers(typed: Sequence[str], key: str) -> bool:
     )
 
 
+def _no_paths(conf: RunConf, tree: object, origin: Any) -> Iterator[str]:
+    """One line for each path that none can be, though it is a text."""
+    found: dict[str, Path] = {}
+    _map_paths(conf, lambda key, path: found.setdefault(key, path))
+    for key, path in found.items():
+        if _value(tree, key) == "":  # it would be the current folder
+            yield f"{origin(key)}{key}: is empty; name a file or a folder, or give none"
+        elif "\0" in str(path) or not _is_utf8(str(path)):
+            yield f"{origin(key)}{key}: {str(path)!a} is no name in UTF-8; rename it"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # bytes of a file's name that stand for no character
+        return False
+    return True
+
+
 def _mistakes(error: ValidationError, tree: object, origin: Any) -> Iterator[str]:
     """One line a setting, in the order of the schema's checks."""
     known = {setting.key: setting for setting in settings()}
@@ -198,7 +225,8 @@ def _leaves(key: str, value: object) -> Iterator[str]:
 def _quoted(value: object) -> str:
     if isinstance(value, Mapping):
         return "a group"
-    return f"'{value}'" if isinstance(value, str) else shown(value)
+    text = f"'{value}'" if isinstance(value, str) else shown(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _nearest(key: str, known: Mapping[str, Setting]) -> str:

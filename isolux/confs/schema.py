@@ -24,6 +24,8 @@ __all__ = [
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
+Length = Annotated[float, Field(gt=0.0, le=1e9)]  # beyond, single precision has no digits left
+Coordinate = Annotated[float, Field(ge=-1e9, le=1e9)]
 Count = Annotated[int, Field(ge=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Edge = Annotated[int, Field(ge=8, le=8192)]
@@ -90,7 +92,7 @@ class DataConf(_Record):
         None, description="probe (.hdr or .exr) under which a reference mesh is rendered"
     )
     envmap_scale: Positive = Field(1.0, description="factor on that probe")
-    camera_distance: Positive = Field(
+    camera_distance: Length = Field(
         3.0,
         description="cameras around a reference mesh: distance from its centre [scene units]",
     )
@@ -100,8 +102,8 @@ class DataConf(_Record):
     camera_jitter: NotNegative = Field(
         0.25, description="their random shift along each axis, both ways [scene units]"
     )
-    near: Positive = Field(0.1, description="near plane [scene units]")
-    far: Positive = Field(1000.0, description="far plane [scene units]")
+    near: Length = Field(0.1, description="near plane [scene units]")
+    far: Length = Field(1000.0, description="far plane [scene units]")
 
     @model_validator(mode="after")
     def _near_before_far(self) -> "DataConf":
@@ -124,11 +126,11 @@ class GeometryConf(_Record):
     resolution: Annotated[int, Field(ge=4, le=512)] = Field(
         64, description="cells along an axis at the end of the topology stage"
     )
-    extent: Positive | None = Field(
+    extent: Length | None = Field(
         None,
         description="edge length of the grid's cube; none fits it to the masks [scene units]",
     )
-    centre: tuple[float, float, float] | None = Field(
+    centre: tuple[Coordinate, Coordinate, Coordinate] | None = Field(
         None, description="centre of the cube; none fits it to the masks [scene units]"
     )
     init: str = Field("hull", description="start: hull, sphere, random, or a mesh file")

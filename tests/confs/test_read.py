@@ -204,6 +204,12 @@ def test_mistakes_say_where_they_stand(tmp_path: Path) -> None:
         ("a b=4", "no name"),
         ("seed", "key=value"),
         ("data.size=[", "data.size=["),
+        ("out=", "out: is empty"),
+        ("geometry.init=", "geometry.init: is empty"),
+        ("light.envmap=\udcff.hdr", "no name in UTF-8"),
+        ("seed=" + "1" * 5000, "1..."),
+        ("geometry.extent=1e300", "at most 1e+09"),
+        ("geometry.centre=1e300,0,0", "three of"),
     ],
 )
 def test_one_mistake_one_line(override: str, word: str) -> None:
