@@ -5,9 +5,11 @@ line each; 130 interrupted.
 """
 
 import argparse
+import io
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +23,8 @@ __all__ = ["main"]
 
 # What a person can put right. ISOLUX_TRACEBACK=1 shows where it was found.
 _MISTAKES = (ValueError, OSError, KeyError, ImportError)
+_SETTING = re.compile(r"\w[\w.]*=.*", re.DOTALL)
+_FORMATS = ("glb", "obj", "ply")
 _FAILURES = (FloatingPointError, MemoryError)  # ours or the machine's; a line is enough
 
 
@@ -35,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Idle OpenMP threads that spin take a third of a small machine; set before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _open_streams()
     try:
         options, settings = _parse(sys.argv[1:] if arguments is None else arguments)
         code: int = options.command(options, settings)
@@ -51,6 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, ImportError) and (error.name or "").startswith("isolux"):
             raise  # a part of our own is broken; an optional package is another matter
         return _say(_line(error), 2)
+
+
+def _open_streams() -> None:
+    """Output that is closed swallows what is written; what has no sign for a letter escapes it.
+
+    Neither may end a run that has been trained.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(text: str, code: int) -> int:
@@ -85,7 +103,10 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     settings = [text for text in rest if "=" in text and not text.startswith("-")]
     for text in rest:
         if text not in settings:
-            parser.error(f"unknown argument '{text}'")
+            bare = text.lstrip("-")
+            hint = f"; settings have no dashes: {bare}" if _SETTING.fullmatch(bare) else ""
+            hint = hint if options.takes_settings else ""
+            parser.error(f"unknown argument '{text}'{hint}")
     if settings and not options.takes_settings:
         parser.error(f"{options.name} takes no settings, got '{settings[0]}'")
     return options, settings
@@ -126,7 +147,7 @@ def _parser() -> _Parser:
     _add_json(evaluate)
     export = add("export", _export, "Write the mesh of a run to a file.")
     _add_run(export)
-    export.add_argument("--format", choices=("glb", "obj", "ply"), help="default: by suffix")
+    export.add_argument("--format", choices=_FORMATS, help="default: by suffix")
     export.add_argument("-o", "--output", required=True, type=Path, metavar="PATH")
     conf = add("conf", _conf, "Print the resolved settings, or the names of presets.", True)
     conf.add_argument("conf", nargs="?", metavar="NAME_OR_PATH")
@@ -162,7 +183,7 @@ def _run(conf_name: str, settings: list[str], resume: bool) -> int:
     conf = read_conf(conf_name, settings)
     check_inputs(conf)
     assert conf.out is not None  # read_conf() sees to it
-    _check_writable(conf.out)
+    _check_writable(conf.out, "out", "out=DIR")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     import_module("isolux.train").train(conf, resume)
     look = {
@@ -186,19 +207,19 @@ def _free(path: Path) -> Path:
     return free
 
 
-def _check_writable(out: Path) -> None:
-    """Find out now, not after torch has loaded, whether the run folder can be made.
+def _check_writable(folder: Path, key: str, remedy: str) -> None:
+    """Find out now, not after torch has loaded, whether a folder can be made.
 
     Raises:
         NotADirectoryError, PermissionError: naming the folder that is in the way.
     """
-    there = out.absolute()
+    there = folder.absolute()
     while not there.exists():
         there = there.parent
     if not there.is_dir():
-        raise NotADirectoryError(f"out: {there} is a file; name a folder: out=DIR")
+        raise NotADirectoryError(f"{key}: {there} is a file; name a folder: {remedy}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"out: {there} cannot be written; name another: out=DIR")
+        raise PermissionError(f"{key}: {there} cannot be written; name another: {remedy}")
 
 
 def _eval(options: argparse.Namespace, _: list[str]) -> int:
@@ -208,11 +229,16 @@ def _eval(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> int:
-    kind = options.format or options.output.suffix.lstrip(".").lower()
-    if kind not in ("glb", "obj", "ply"):
+    suffix = options.output.suffix.lstrip(".").lower()
+    kind = options.format or suffix
+    if kind not in _FORMATS:
         raise ValueError(f"{options.output}: give --format glb, obj or ply")
+    if kind != suffix and suffix in _FORMATS:
+        raise ValueError(f"{options.output}: is no name for --format {kind}")
+    if options.output.is_dir():
+        raise IsADirectoryError(f"{options.output}: is a folder; name a file: -o PATH")
     folder = _run_folder(options.run)
-    _check_writable(options.output.parent)
+    _check_writable(options.output.parent, "--output", "-o PATH")
     run = import_module("isolux.train").load(folder)
     import_module("isolux.optimize.finish").export(run, options.output, kind)
     _print(f"wrote {options.output}")
@@ -220,6 +246,8 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _run_folder(path: Path) -> Path:
+    if path.is_file():
+        raise NotADirectoryError(f"--run {path}: is a file; name the folder of a run")
     if not path.is_dir():
         raise FileNotFoundError(f"--run {path}: no such folder")
     if not (path / "conf.json").is_file():

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ def train(conf: RunConf, resume: bool = False) -> Run:
     folder = RunFolder(conf.out)
     folder.check(resume)
     with ExitStack() as stack:
+        if not folder.path.exists():
+            stack.callback(_remove_if_empty, folder.path)  # when the data turn out to be none
         stack.enter_context(locked(folder.path))
         problem = build(conf)
         folder.create(resolved(conf, _made_by(problem)), resume)
@@ -76,6 +78,11 @@ def train(conf: RunConf, resume: bool = False) -> Run:
         scene, spent = _optimised(conf, problem, folder, start, seconds)
         run = Run(folder.path, conf, problem.backend, scene, {})
         return finish(run, problem.scene, spent, seconds)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _optimised(

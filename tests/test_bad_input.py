@@ -24,8 +24,7 @@ def train_said(tmp_path: Path, tiny: tuple[str, ...], mistake: Mistake) -> Calla
     def said(conf: str, *more: str) -> str:
         out = tmp_path / "out"
         text = mistake(["train", "--conf", conf, *tiny, f"out={out}", *more])
-        written = [p for p in out.rglob("*") if p.is_file()] if out.exists() else []
-        assert written == []
+        assert not out.exists()
         return text.lower()
 
     return said
@@ -70,6 +69,35 @@ def test_a_truncated_picture(own_scene: Path, scene_said: Callable[..., str]) ->
 def test_an_empty_file_for_a_picture(own_scene: Path, scene_said: Callable[..., str]) -> None:
     (own_scene / "train" / "r_0.png").write_bytes(b"")
     assert "r_0.png" in scene_said()
+
+
+@pytest.mark.parametrize("what", ["folder", "loop"])
+def test_what_is_no_file_for_a_picture(
+    what: str, own_scene: Path, scene_said: Callable[..., str]
+) -> None:
+    file = own_scene / "train" / "r_2.png"
+    file.unlink()
+    if what == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to(file)
+    text = scene_said()
+    assert "1 absent pictures of 12" in text
+    assert "r_2.png" in text
+
+
+def test_odd_but_usable(
+    own_scene: Path, tmp_path: Path, isolux_train: Callable[..., int]
+) -> None:
+    """Grey and palette pictures with alpha; blanks, quotes, signs and letters in paths."""
+    for file in sorted((own_scene / "train").iterdir()):
+        image = Image.open(file)
+        image.convert("LA").save(file) if "1" in file.name else image.quantize(200).save(file)
+    folder = own_scene.rename(tmp_path / 'a b\' "c" ${d}=ü, [1]')
+    out = tmp_path / "aus gabe #1 日本"
+    assert isolux_train("nerf_synthetic", out, f"data.path={folder}", "optimize.steps=2,1") == 0
+    assert json.loads((out / "conf.json").read_text())["data"]["path"] == str(folder)
+    assert main(["eval", "--run", str(out)]) == 0
 
 
 def test_a_picture_of_another_size(own_scene: Path, scene_said: Callable[..., str]) -> None:
@@ -335,6 +363,45 @@ def test_an_output_folder_that_the_system_refuses(
     told = mistake(["train", "--conf", "demo", *tiny, f"out={tmp_path / 'run'}"])
     assert "cannot be written" in told
     assert "out=" in told
+
+
+@pytest.mark.parametrize("where", ["loop", "loop/run", "file/run"])
+def test_an_output_folder_that_cannot_be_made(
+    where: str, tmp_path: Path, tiny: tuple[str, ...], mistake: Mistake
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").write_text("kept")
+    assert str(tmp_path) in mistake(
+        ["train", "--conf", "demo", *tiny, f"out={tmp_path / where}"]
+    )
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("conf.json", "conf.json: no valid JSON"),
+        ("metrics.json", "metrics.json: is no JSON"),
+        ("checkpoints", "holds no checkpoint that can be read"),
+    ],
+)
+def test_a_run_whose_files_are_damaged(
+    file: str,
+    says: str,
+    tmp_path: Path,
+    scene_folder: Path,
+    isolux_train: Callable[..., int],
+    mistake: Mistake,
+) -> None:
+    out = tmp_path / "run"
+    more = (f"data.path={scene_folder}", "optimize.steps=1,1")
+    assert isolux_train("nerf_synthetic", out, *more) == 0
+    damaged = list((out / file).iterdir()) if (out / file).is_dir() else [out / file]
+    for path in damaged:
+        path.write_bytes(b"{" * 3000)
+    others = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p not in damaged}
+    assert says in mistake(["eval", "--run", str(out)])
+    assert all(path.read_bytes() == before for path, before in others.items())
 
 
 @pytest.mark.parametrize("what", ["save_file", "write_glb", "append_line"])

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def isolux(
-    *arguments: str, cwd: Path | None = None, program: tuple[str, ...] = ("-m", "isolux")
+    *arguments: str,
+    cwd: Path | None = None,
+    program: tuple[str, ...] = ("-m", "isolux"),
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own."""
     return subprocess.run(
@@ -22,6 +26,7 @@ def isolux(
         capture_output=True,
         text=True,
         cwd=cwd,
+        env=env,
         timeout=120,
     )
 
@@ -53,10 +58,17 @@ def said(*arguments: str, cwd: Path, lines: int = 1) -> str:
         (["train", "--conf", "demo", "light.envmap=gone.hdr"], ["light.envmap", "gone.hdr"]),
         (["train", "--conf", "demo", "--rseume"], ["--rseume"]),
         (["train", "--conf", "demo", "seed"], ["'seed'"]),
+        (["train", "--conf", "demo", "--seed=4"], ["'--seed=4'", "no dashes: seed=4"]),
+        (["train", "--conf", "demo", "out="], ["out", "is empty"]),
+        (["train", "--conf", "demo", "--resume", "out=gone"], ["gone", "no run to resume"]),
+        (["train", "--conf", "nerf_synthetic", "data.path=file"], ["file", "give the folder"]),
         (["train", "demo"], ["--conf"]),
         (["eval", "--run", "gone"], ["gone", "no such folder"]),
         (["eval", "--run", "."], ["no run folder"]),
+        (["eval", "--run", "file"], ["file", "is a file", "folder of a run"]),
         (["export", "--run", ".", "-o", "mesh.stl"], ["mesh.stl", "glb, obj or ply"]),
+        (["export", "--run", ".", "--format", "obj", "-o", "a.glb"], ["a.glb", "--format obj"]),
+        (["export", "--run", ".", "--format", "obj", "-o", "."], [".", "is a folder", "-o"]),
         (["doctor", "seed=1"], ["doctor", "no settings"]),
         (["conf", "demo", "seed=1", "--jsn"], ["--jsn"]),
         (["tarin"], ["tarin"]),
@@ -113,6 +125,17 @@ def test_a_folder_that_cannot_be_written_is_found_early(
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert cli.main(["train", "--conf", "demo", f"out={tmp_path}/run"]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_output_that_cannot_be_shown_ends_nothing() -> None:
+    """A closed terminal, and one that lacks the letters of a path."""
+    closed = f'"{sys.executable}" -m isolux conf demo >&-'
+    result = subprocess.run(closed, shell=True, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = isolux("conf", "demo", "out=ü", env=ascii_only)
+    assert result.returncode == 0
+    assert "\\xfc" in result.stdout
 
 
 @pytest.mark.parametrize("program", [("-m", "isolux"), (str(ROOT / "train.py"),)])
