@@ -183,9 +183,11 @@ def _forward(
 
 
 @kernel(fastmath=SHADING_MATH)
-def _bump_back(n: Any, tangent: Any, hand: Any, bump: Any, g: Any, limits: Any) -> Any:
-    """Gradients to the normal, the tangent and the perturbation of `_bump`."""
-    w, by_w, t, by_t, b, along, z = _bump(n, tangent, hand, bump, limits)
+def _bump_back(
+    n: Any, tangent: Any, hand: Any, bump: Any, kept: Any, g: Any, limits: Any
+) -> Any:
+    """Gradients to the normal, the tangent and the perturbation of `_bump`, which gave `kept`."""
+    w, by_w, t, by_t, b, along, z = kept
     one = type(z)(1)
     g = _unit_back(w, by_w, g)
     g_z = _dot(g, n)
@@ -228,11 +230,10 @@ def _backward(
     for p in range(start, stop):
         v, by_v = _unit(_sum(_at(camera, view[p]), -one, _at(position, p)), eps)
         smooth, by_n = _unit(_at(normal, p), eps)
-        n = smooth
+        kept = smooth, by_n, smooth, by_n, smooth, by_n, by_n  # of the kind that `_bump` gives
         if tangent.size:
-            n, _, _, _, _, _, _ = _bump(
-                n, _at(tangent, p), handedness[p], _at(perturbation, p), limits
-            )
+            kept = _bump(smooth, _at(tangent, p), handedness[p], _at(perturbation, p), limits)
+        n = kept[0]
         face = _at(face_normal, triangle[p])
         s, by_s, n, side, weight, away, free = _bent(v, face, n, limits)
         g_s, g_r = _at(g_out, p), _at(g_mirrored, p)
@@ -246,7 +247,13 @@ def _backward(
         _put(to_position, p, _times(_unit_back(v, by_v, g_v), -one))
         if tangent.size:
             g_n, g_t, g_bump = _bump_back(
-                smooth, _at(tangent, p), handedness[p], _at(perturbation, p), g_n, limits
+                smooth,
+                _at(tangent, p),
+                handedness[p],
+                _at(perturbation, p),
+                kept,
+                g_n,
+                limits,
             )
             _put(to_tangent, p, g_t)
             _put(to_perturbation, p, g_bump)
