@@ -98,15 +98,31 @@ def settings(scene_folder: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def whole(
-    tmp_path_factory: pytest.TempPathFactory,
-    isolux_train: Callable[..., int],
-    settings: tuple[str, ...],
-) -> Path:
+def train(isolux_train: Callable[..., int], settings: tuple[str, ...]) -> Callable[..., int]:
+    """Trains in a folder; gives the exit code."""
+    return lambda out, *more: isolux_train(PRESET, out, *settings, *more)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, train: Callable[..., int]) -> Path:
     """A run that nothing happened to. Read only."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert isolux_train(PRESET, out, *settings) == 0
+    assert train(out) == 0
     return out
+
+
+@pytest.fixture
+def copied(tmp_path: Path, whole: Path) -> Path:
+    """A copy of that run, which a test may spoil."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+@pytest.fixture
+def refused(
+    tiny: tuple[str, ...], settings: tuple[str, ...], mistake: Callable[..., str]
+) -> Callable[..., str]:
+    """Trains in a folder what cannot be done; gives what is told about it."""
+    return lambda out, *more: mistake([*COMMAND, *tiny, *settings, f"out={out}", *more])
 
 
 @pytest.fixture(scope="module")
@@ -131,176 +147,119 @@ def killed(
 
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_and_resumed(
-    place: str,
-    killed: Path,
-    whole: Path,
-    isolux_train: Callable[..., int],
-    settings: tuple[str, ...],
+    place: str, killed: Path, whole: Path, train: Callable[..., int]
 ) -> None:
     folder = killed / place
     assert not (folder / "metrics.json").exists()
-    assert isolux_train(PRESET, folder, *settings, "--resume") == 0
+    assert train(folder, "--resume") == 0
     assert_same(folder, whole)
     left = [p.name for p in folder.rglob("*") if p.name.startswith((".partial", ".tmp"))]
     assert left == []
 
 
-def test_threads_do_not_matter(
-    tmp_path: Path, whole: Path, isolux_train: Callable[..., int], settings: tuple[str, ...]
-) -> None:
-    assert isolux_train(PRESET, tmp_path / "run", *settings, "threads=2") == 0
+def test_threads_do_not_matter(tmp_path: Path, whole: Path, train: Callable[..., int]) -> None:
+    assert train(tmp_path / "run", "threads=2") == 0
     assert_same(tmp_path / "run", whole)
 
 
 def test_another_seed_is_another_run(
-    tmp_path: Path, whole: Path, isolux_train: Callable[..., int], settings: tuple[str, ...]
+    tmp_path: Path, whole: Path, train: Callable[..., int]
 ) -> None:
-    assert isolux_train(PRESET, tmp_path / "run", *settings, "seed=1") == 0
+    assert train(tmp_path / "run", "seed=1") == 0
     ours, theirs = assets(tmp_path / "run"), assets(whole)
     assert all(ours[name] != theirs[name] for name in ASSETS)
 
 
-@pytest.mark.parametrize("name", ["topology_terms", "mesh_terms"])
-def test_ctrl_c(
-    name: str,
+# Where a run is asked to stop: a function of ours and at which of its calls; how; the last
+# checkpoint then. Six of the 20 steps are the coarse phase; the seventh comes after it.
+STOPS = {
+    "topology": (drive, "topology_terms", 7, signal.SIGINT, "topology_000001"),
+    "mesh": (drive, "mesh_terms", 7, signal.SIGTERM, "mesh_000007"),
+    "files": (finish, "write_glb", 1, signal.SIGINT, "mesh_000012"),
+}
+
+
+@pytest.mark.parametrize("place", STOPS)
+def test_asked_to_stop(
+    place: str,
     tmp_path: Path,
     whole: Path,
-    isolux_train: Callable[..., int],
-    settings: tuple[str, ...],
+    train: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Exit 130, a checkpoint of the step in progress, a report of how far it came."""
-    original, calls = getattr(drive, name), [0]
+    owner, name, call, number, checkpoint = STOPS[place]
+    original, calls = getattr(owner, name), [0]
 
     def interrupted(*given: object) -> object:
         calls[0] += 1
-        if calls[0] == 7:
-            signal.raise_signal(signal.SIGINT)
+        if calls[0] == call:
+            signal.raise_signal(number)
         return original(*given)
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(drive, name, interrupted)
-        assert isolux_train(PRESET, out, *settings) == 130
-    assert calls[0] == 7
-    newest = sorted((out / "checkpoints").iterdir())[-1].stem
-    # Six of the 20 steps are the coarse phase; the seventh is the first after them.
-    assert newest[7:] == ("topology_000001" if name == "topology_terms" else "mesh_000007")
-    assert (out / "report.html").exists()
+        patch.setattr(owner, name, interrupted)
+        assert train(out) == 130
+    assert calls[0] == call
+    assert sorted((out / "checkpoints").iterdir())[-1].stem[7:] == checkpoint
+    assert (out / "report.html").exists() == (place != "files")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert isolux_train(PRESET, out, *settings, "--resume") == 0
-    assert_same(out, whole)
-
-
-def test_ctrl_c_while_files_are_written(
-    tmp_path: Path,
-    whole: Path,
-    isolux_train: Callable[..., int],
-    settings: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(finish, "write_glb", lambda *_: signal.raise_signal(signal.SIGINT))
-        assert isolux_train(PRESET, out, *settings) == 130
-    assert isolux_train(PRESET, out, *settings, "--resume") == 0
+    assert train(out, "--resume") == 0
     assert_same(out, whole)
 
 
 def test_resuming_a_finished_run_writes_its_files_anew(
-    tmp_path: Path, whole: Path, isolux_train: Callable[..., int], settings: tuple[str, ...]
+    copied: Path, whole: Path, train: Callable[..., int]
 ) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(whole, out)
-    shutil.rmtree(out / "mesh")
-    assert isolux_train(PRESET, out, *settings, "--resume") == 0
-    assert_same(out, whole)
+    shutil.rmtree(copied / "mesh")
+    assert train(copied, "--resume") == 0
+    assert_same(copied, whole)
 
 
-def test_more_steps_for_a_finished_run(
-    tmp_path: Path, whole: Path, isolux_train: Callable[..., int], settings: tuple[str, ...]
-) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(whole, out)
-    assert isolux_train(PRESET, out, *settings, "optimize.steps=20,16", "--resume") == 0
-    assert json.loads((out / "metrics.json").read_text())["time_s"]["steps"] == 36
+def test_more_steps_for_a_finished_run(copied: Path, train: Callable[..., int]) -> None:
+    assert train(copied, "optimize.steps=20,16", "--resume") == 0
+    assert json.loads((copied / "metrics.json").read_text())["time_s"]["steps"] == 36
 
 
 def test_a_newer_checkpoint_that_is_broken(
-    tmp_path: Path,
-    killed: Path,
-    whole: Path,
-    isolux_train: Callable[..., int],
-    settings: tuple[str, ...],
-    caplog: pytest.LogCaptureFixture,
+    copied: Path, whole: Path, train: Callable[..., int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(whole, out)
-    newest = sorted((out / "checkpoints").iterdir())[-1]
+    newest = sorted((copied / "checkpoints").iterdir())[-1]
     os.truncate(newest, newest.stat().st_size // 2)
-    assert isolux_train(PRESET, out, *settings, "--resume") == 0
+    assert train(copied, "--resume") == 0
     assert newest.name in caplog.text
-    assert_same(out, whole)
+    assert_same(copied, whole)
 
 
-def test_a_folder_with_a_run_is_refused(
-    whole: Path, tiny: tuple[str, ...], settings: tuple[str, ...], mistake: Callable[..., str]
-) -> None:
+def test_a_folder_with_a_run_is_refused(whole: Path, refused: Callable[..., str]) -> None:
     before = assets(whole)
-    told = mistake([*COMMAND, *tiny, *settings, f"out={whole}"])
+    told = refused(whole)
     assert str(whole) in told
     assert "--resume" in told
     assert assets(whole) == before
 
 
-def test_nothing_to_resume(
-    tmp_path: Path,
-    tiny: tuple[str, ...],
-    settings: tuple[str, ...],
-    mistake: Callable[..., str],
-) -> None:
-    out = tmp_path / "run"
-    told = mistake([*COMMAND, *tiny, *settings, f"out={out}", "--resume"])
-    assert "no run to resume" in told
-    assert not out.exists()
+def test_nothing_to_resume(tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert "no run to resume" in refused(tmp_path / "run", "--resume")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_second_writer_is_refused(
-    tmp_path: Path,
-    whole: Path,
-    tiny: tuple[str, ...],
-    settings: tuple[str, ...],
-    mistake: Callable[..., str],
+    copied: Path, whole: Path, refused: Callable[..., str]
 ) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(whole, out)
-    with locked(out):
-        told = mistake([*COMMAND, *tiny, *settings, f"out={out}", "--resume"])
+    with locked(copied):
+        told = refused(copied, "--resume")
     assert "another run is writing here" in told
-    assert_same(out, whole)
+    assert_same(copied, whole)
 
 
-@pytest.mark.parametrize("changed", ["geometry.resolution=40", "material.width=8"])
+@pytest.mark.parametrize(
+    "changed", ["geometry.resolution=40", "material.width=8", "geometry.base_mesh={mesh}"]
+)
 def test_other_settings_than_those_of_the_checkpoint(
-    changed: str,
-    tmp_path: Path,
-    killed: Path,
-    settings: tuple[str, ...],
-    tiny: tuple[str, ...],
-    mistake: Callable[..., str],
+    changed: str, tmp_path: Path, killed: Path, whole: Path, refused: Callable[..., str]
 ) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(killed / "left_as_it_is", out)
-    told = mistake(
-        [
-            "train",
-            "--conf",
-            "nerf_synthetic",
-            *tiny,
-            *settings,
-            f"out={out}",
-            changed,
-            "--resume",
-        ]
-    )
-    assert "conf.json" in told
+    out = shutil.copytree(killed / "left_as_it_is", tmp_path / "run")
+    more = changed.format(mesh=whole / "mesh" / "mesh.obj")
+    assert "conf.json" in refused(out, more, "--resume")
