@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from isolux.data.assets.files import write_bytes
 from isolux.data.blender import BLENDER_FROM_OURS, FLIP_YZ
 from isolux.geometry.cameras import Cameras
+from isolux.render.files import write_bytes
 
 __all__ = ["write_transforms"]
 

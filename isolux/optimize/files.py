@@ -1,92 +1,17 @@
-"""The run folder, and files that are either whole or not there.
+"""The run folder, and its files of JSON."""
 
-Every file is written beside its name and renamed, so that a kill leaves the old one or the
-new one, and a full disk costs the new one only.
-"""
-
-import errno
 import json
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isolux.render.files import PARTIAL, replacing, write_bytes, write_error, write_text
+
 __all__ = ["RunFolder", "replacing", "write_bytes", "write_error", "write_json", "write_text"]
 
-_PARTIAL = ".partial-"  # how names of unfinished files begin
-# What a kill may leave: ours, those of the asset writers, those of safetensors.
-_LEFTOVERS = (f"{_PARTIAL}*", ".*.part", "checkpoints/.tmp*")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to, in the same folder; it takes the place of `path` if all went well.
-
-    The name has the suffix of `path`, by which some writers choose their format. Folders on
-    the way are made.
-
-    Raises:
-        OSError: one line that names the file; what was there before is kept.
-    """
-    path = Path(path)
-    partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(6)}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_error(path: Path, error: OSError) -> OSError:
-    """The same kind of error in one line for a person: the file, the reason, the remedy."""
-    reason = error.strerror or str(error)
-    remedy = {
-        errno.ENOSPC: "free some space and go on with --resume",
-        errno.EDQUOT: "free some space and go on with --resume",
-        errno.EFBIG: "raise the limit on file sizes",
-        errno.EACCES: "choose a folder that you may write to (out=...)",
-        errno.EPERM: "choose a folder that you may write to (out=...)",
-        errno.EROFS: "choose a folder that you may write to (out=...)",
-        errno.ENOTDIR: "a file is in the way of a folder; choose another one (out=...)",
-        errno.EEXIST: "a file is in the way of a folder; choose another one (out=...)",
-    }.get(error.errno or 0)
-    line = f"{path}: cannot be written: {reason}" + (f"; {remedy}" if remedy else "")
-    plain = type(error)(line)  # one argument: its text is the line, without "[Errno ...]"
-    plain.errno = error.errno
-    return plain
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a renaming last through a power cut, where a folder can be opened (not Windows)."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # some network file systems cannot; the file itself is safe
-    finally:
-        os.close(handle)
-
-
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole or not at all. Raises OSError as `replacing` does."""
-    with replacing(path) as partial:
-        partial.write_bytes(data)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 with Unix line ends, whole or not at all. Raises as `replacing` does."""
-    write_bytes(path, text.encode("utf-8"))
+_LEFTOVERS = (f"{PARTIAL}*", "checkpoints/.tmp*")  # of a kill: ours, those of safetensors
 
 
 def write_json(path: Path, value: object) -> None:
@@ -160,7 +85,7 @@ class RunFolder:
         return (
             self.metrics.exists()
             or any(self.checkpoints.glob("[!.]*.safetensors"))
-            or any(not path.name.startswith(_PARTIAL) for path in self.mesh.glob("*"))
+            or any(not path.name.startswith(PARTIAL) for path in self.mesh.glob("*"))
         )
 
     def check(self, resume: bool) -> None:

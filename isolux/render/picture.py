@@ -5,9 +5,7 @@ file. Nothing here is differentiable.
 """
 
 import io
-import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from isolux.render.files import write_bytes
 from isolux.render.metrics import srgb8
 
 __all__ = [
@@ -175,17 +174,7 @@ def write_png(path: Path, pixels: UInt8[Tensor, "h w 3"]) -> None:
     Raises:
         OSError: naming the file, e.g. when the disk is full; what was there before is kept.
     """
-    path = Path(path)
-    partial = path.with_name(f".partial-{secrets.token_hex(6)}.png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(png_bytes(pixels))
-        partial.replace(path)
-    except OSError as error:
-        raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    write_bytes(path, png_bytes(pixels))
 
 
 def jpeg_bytes(pixels: UInt8[Tensor, "h w 3"], quality: int = 90) -> bytes:

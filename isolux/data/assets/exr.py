@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from isolux.data.assets.files import write_bytes
+from isolux.render.files import write_bytes
 
 __all__ = ["read_exr", "write_exr"]
 

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from isolux.data.assets.corners import SplitMesh, split_corners
-from isolux.data.assets.files import write_bytes
 from isolux.data.assets.image import encode_png, to_bytes
 from isolux.data.assets.textures import MeshAsset, TextureSet
 from isolux.render.colour import srgb_from_linear
+from isolux.render.files import write_bytes
 
 __all__ = ["glb_bytes", "write_glb"]
 

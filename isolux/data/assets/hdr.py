@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from isolux.data.assets.exr import read_exr
-from isolux.data.assets.files import write_bytes
+from isolux.render.files import write_bytes
 
 __all__ = ["clean_radiance", "load_probe", "read_hdr", "write_hdr"]
 

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from isolux.data.assets.exr import read_exr
-from isolux.data.assets.files import write_bytes
 from isolux.data.assets.hdr import clean_radiance, read_hdr
 from isolux.render.colour import linear_from_srgb
+from isolux.render.files import write_bytes
 
 __all__ = [
     "decode_picture",

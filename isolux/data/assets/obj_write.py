@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from isolux.data.assets.files import write_bytes
 from isolux.data.assets.image import encode_png, to_bytes
 from isolux.data.assets.textures import MeshAsset, TextureSet
 from isolux.geometry.mesh import vertex_normals
 from isolux.render.colour import srgb_from_linear
+from isolux.render.files import write_bytes
 
 __all__ = ["write_obj"]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from isolux.data.assets.files import write_bytes
 from isolux.data.assets.textures import MeshAsset
 from isolux.geometry.mesh import Mesh, vertex_normals
+from isolux.render.files import write_bytes
 
 __all__ = ["read_ply", "write_ply"]
 

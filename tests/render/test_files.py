@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from isolux.data.assets.files import write_bytes
+from isolux.render.files import write_bytes
 
 
 def test_folders_are_made_and_nothing_is_left_over(tmp_path: Path) -> None:
