@@ -53,7 +53,7 @@ def read_obj(path: Path) -> MeshAsset:
         raise FileNotFoundError(f"{path}: no such mesh")
     lines = _split(path.read_text("utf-8-sig", "replace"))
     if not lines.text["f"]:
-        raise ValueError(f"{path}: has no faces; for points use 'isolux points'")
+        raise ValueError(f"{path}: has no faces; a cloud of points is no mesh")
     vertices = _floats(path, lines, "v", 3, 3)
     uvs = _floats(path, lines, "vt", 2, 1)
     normals = _floats(path, lines, "vn", 3, 3)

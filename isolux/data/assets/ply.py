@@ -32,7 +32,7 @@ def read_ply(path: Path) -> MeshAsset:
     except Exception as error:  # the package raises many kinds
         raise ValueError(f"{path}: cannot be read as PLY ({error})") from None
     if not len(faces):
-        raise ValueError(f"{path}: has no faces; for points use 'isolux points'")
+        raise ValueError(f"{path}: has no faces; a cloud of points is no mesh")
     if faces.shape[1] == 4:
         faces = np.concatenate([faces[:, [0, 1, 2]], faces[:, [0, 2, 3]]])
     if not np.isfinite(vertices).all():
