@@ -186,7 +186,7 @@ def _forward(
 def _bump_back(
     n: Any, tangent: Any, hand: Any, bump: Any, kept: Any, g: Any, limits: Any
 ) -> Any:
-    """Gradients to the normal, the tangent and the perturbation of `_bump`, which gave `kept`."""
+    """Gradients to the normal, the tangent and the perturbation; `_bump` gave `kept`."""
     w, by_w, t, by_t, b, along, z = kept
     one = type(z)(1)
     g = _unit_back(w, by_w, g)
