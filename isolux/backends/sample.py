@@ -34,7 +34,8 @@ def texture2d(
         levels: the texture, then its mips (`mip_chain`), each of any size.
         uv: texture coordinates; outside [0, 1] the boundary decides.
         uv_da: how u and v change from pixel to pixel: (du/dX, du/dY, dv/dX, dv/dY). The level
-            is log2 of the footprint's longer axis in texels. None: the first level only.
+            is log2 of the geometric mean of the footprint's axes in texels, the shorter one
+            counted as a sixteenth of the longer at least. None: the first level only.
         boundary: "wrap" repeats the texture, "clamp" goes on with its outermost texels.
 
     Returns:

@@ -278,9 +278,6 @@ class OptimizeConf(_Record):
     coarse_to_fine: bool = Field(
         True, description="begin on smaller images and a coarser lattice"
     )
-    layers: Annotated[int, Field(ge=1, le=16)] = Field(
-        1, description="depth layers drawn in the mesh stage"
-    )
 
     @model_validator(mode="before")
     @classmethod

@@ -77,14 +77,14 @@ def test_an_odd_extent_is_cut_in_equal_shares() -> None:
     [
         ([0.0, 0.0, 0.0, 0.0], 0.0),  # no footprint
         ([1 / 16, 0.0, 0.0, 1 / 8], 0.0),  # a texel a pixel
-        ([4 / 16, 0.0, 0.0, 1 / 8], 2.0),  # the longer axis counts
-        ([2 / 16, 2 / 16, 2 / 8, 2 / 8], 2.0),  # ... along a diagonal as well
-        ([0.0, 2**0.5 * 2 / 16, 0.0, 0.0], 1.5),
+        ([4 / 16, 0.0, 0.0, 1 / 8], 1.0),  # four texels by one count as two
+        ([2 / 16, 2 / 16, -1 / 8, 1 / 8], 1.0),  # ... along the diagonals as well
+        ([0.0, 32 / 16, 0.0, 0.0], 3.0),  # thinner than a sixteenth
         ([9.0, 0.0, 0.0, 9.0], 4.0),  # past the last level
         ([float("nan")] * 4, 0.0),
     ],
 )
-def test_the_level_is_log2_of_the_longer_axis(
+def test_the_level_is_log2_of_the_mean_axis(
     backend: Backend, footprint: list[float], level: float
 ) -> None:
     levels = [

@@ -15,6 +15,7 @@ from torch import Tensor
 from isolux.backends.cpu.arrays import zeros
 from isolux.backends.cpu.jit import SHADING_MATH, kernel
 from isolux.backends.cpu.pool import chunks, parallel_for
+from isolux.backends.reference.texture2d import THINNEST
 
 __all__ = ["backward", "forward"]
 
@@ -125,14 +126,15 @@ def _level_of(levels: Sequence[Tensor], uv: Tensor, uv_da: Tensor | None) -> Any
 def _footprint(
     uv_da: Any, width: Any, height: Any, top: Any, level: Any, start: int, stop: int
 ) -> None:
-    """log2 of the longer axis of a pixel's ellipse in texels, in [0, top]."""
-    half, zero = type(top)(0.5), type(top)(0)
+    """log2 of the mean axis of a pixel's ellipse in texels, in [0, top]."""
+    half, zero, thin = type(top)(0.5), type(top)(0), type(top)(1 / THINNEST)
     for p in range(start, stop):
         sx, sy = uv_da[4 * p] * width, uv_da[4 * p + 1] * width
         tx, ty = uv_da[4 * p + 2] * height, uv_da[4 * p + 3] * height
         a, b, c = sx * sx + tx * tx, sy * sy + ty * ty, sx * sy + tx * ty
         spread = half * (a - b)
-        square = half * (a + b) + np.sqrt(spread * spread + c * c)
+        longer = half * (a + b) + np.sqrt(spread * spread + c * c)  # squared, as all here
+        square = max(np.sqrt(max(a * b - c * c, zero)), longer * thin)
         # Written so that a footprint of zero, or not a number, lands on level 0.
         level[p] = min(half * np.log2(square), top) if square > 1 else zero
 

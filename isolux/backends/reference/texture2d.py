@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["backward", "forward"]
+__all__ = ["THINNEST", "backward", "forward"]
+
+THINNEST = 16.0  # a footprint thinner than one to this counts as if it were not
 
 
 def forward(
@@ -41,11 +43,12 @@ def backward(
 
 
 def _level(uv_da: Tensor, height: int, width: int) -> Tensor:
-    """Half of log2 of the larger eigenvalue of J^T J, J being texels by pixels."""
+    """log2 of the mean axis: half of log2 of |det J|, J being texels by pixels."""
     jacobian = uv_da.reshape(-1, 2, 2) * uv_da.new_tensor([[width], [height]])
     a, b = jacobian.square().sum(dim=1).unbind(-1)
     c = jacobian.prod(dim=2).sum(dim=1)
-    square = 0.5 * (a + b) + (0.25 * (a - b).square() + c.square()).sqrt()
+    longer = 0.5 * (a + b) + (0.25 * (a - b).square() + c.square()).sqrt()
+    square = torch.maximum((a * b - c.square()).clamp_min(0.0).sqrt(), longer / THINNEST)
     return torch.where(square > 1.0, 0.5 * square.log2(), 0.0)
 
 
