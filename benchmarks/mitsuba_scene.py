@@ -95,8 +95,9 @@ def render(
         samples: a pixel, box filter.
         occlusion: multiply all reflected light by the occlusion texture, as isolux does.
         depth: of paths; 2 is direct light with shadows, more adds interreflection.
-        shadows: without them, direct light comes through whatever is in its way, as in every
-            split-sum renderer; an integrator in Python, so slow.
+        shadows: without them, direct light comes through whatever is in its way, the surface
+            under a tilted normal with it, as in every split-sum renderer; an integrator in
+            Python, so slow.
 
     Returns:
         [v, h, w, 3] and [v, h, w, 1].
@@ -106,20 +107,15 @@ def render(
     mi.set_variant("scalar_rgb")
     mi.set_log_level(mi.LogLevel.Error)
     samples = max(1, round(samples**0.5)) ** 2  # whole strata
+    parts = {f"part{i}": part for i, part in enumerate(_by_handedness(mesh))}
+    if shadows:
+        integrator = {"type": "path", "max_depth": depth, "hide_emitters": True}
+    else:
+        integrator = _unshadowed(mi, parts)
+        parts = {name: replace(part, normal=None) for name, part in parts.items()}
+    shapes = {name: _shape(mi, name, part, occlusion) for name, part in parts.items()}
     scene = mi.load_dict(
-        {
-            "type": "scene",
-            "integrator": (
-                {"type": "path", "max_depth": depth, "hide_emitters": True}
-                if shadows
-                else _unshadowed(mi)
-            ),
-            "light": _light(mi, probe),
-            **{
-                f"part{i}": _shape(mi, part, occlusion)
-                for i, part in enumerate(_by_handedness(mesh))
-            },
-        }
+        {"type": "scene", "integrator": integrator, "light": _light(mi, probe), **shapes}
     )
     pictures = []
     for view in range(len(cameras)):
@@ -129,11 +125,20 @@ def render(
     return 2.0 * rgba[..., :3], rgba[..., 3:4]  # doubled: the lobes have weights of a half
 
 
-def _unshadowed(mi: Any) -> Any:
+def _unshadowed(mi: Any, parts: dict[str, GlbMesh]) -> Any:
     """Direct light of the environment by both strategies, its visibility never asked.
 
-    Veach 1997, chapter 9: multiple importance sampling with the balance heuristic.
+    Veach 1997, chapter 9: multiple importance sampling with the balance heuristic. Normal maps
+    are applied here, since Mitsuba's own lets no light through from below the surface that a
+    normal was tilted on.
     """
+    maps = {
+        name: mi.load_dict(_texture(mi, part.normal))
+        for name, part in parts.items()
+        if part.normal is not None
+    }
+
+    import drjit as dr
 
     class Unshadowed(mi.SamplingIntegrator):  # type: ignore[misc, name-defined]
         def sample(
@@ -143,6 +148,10 @@ def _unshadowed(mi: Any) -> Any:
             hit = scene.ray_intersect(ray, active)
             if not hit.is_valid():
                 return mi.Color3f(0.0), False, []
+            if (texture := maps.get(hit.shape.id())) is not None:
+                tilted = mi.Vector3f(2.0 * texture.eval_3(hit) - 1.0)
+                hit.sh_frame = mi.Frame3f(dr.normalize(hit.sh_frame.to_world(tilted)))
+                hit.wi = hit.to_local(-ray.d)
             bsdf, context = hit.bsdf(ray), mi.BSDFContext()
             to_light, radiance = scene.sample_emitter_direction(
                 hit, sampler.next_2d(), False, active
@@ -219,7 +228,7 @@ def _by_handedness(mesh: GlbMesh) -> list[GlbMesh]:
     return [part for part in parts if len(part.faces)]
 
 
-def _shape(mi: Any, mesh: GlbMesh, occlusion: bool) -> Any:
+def _shape(mi: Any, name: str, mesh: GlbMesh, occlusion: bool) -> Any:
     properties = mi.Properties()
     properties["bsdf"] = mi.load_dict(_material(mi, mesh, occlusion))
     shape = mi.Mesh(
@@ -232,6 +241,7 @@ def _shape(mi: Any, mesh: GlbMesh, occlusion: bool) -> Any:
     parameters["vertex_texcoords"] = mesh.uvs.ravel()
     parameters["faces"] = mesh.faces.ravel()
     parameters.update()
+    shape.set_id(name)
     return shape
 
 

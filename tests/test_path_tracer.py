@@ -115,3 +115,24 @@ def test_normal_maps_tilt_the_same_way(
     write_glb(tmp_path / "sphere.glb", asset)
     traced, _ = tracer.render(tracer.read_glb(tmp_path / "sphere.glb"), probe, cameras, 16)
     assert psnr(batch.rgb * batch.alpha, traced) > 25.0
+
+
+def test_light_from_below_the_surface_counts_without_shadows(
+    tracer: ModuleType, tmp_path: Path
+) -> None:
+    """A normal tilted by 45 degrees sees a lamp that the surface under it hides."""
+    tilt = torch.nn.functional.normalize(torch.tensor([[[0.0, 1.0, 1.0]]]), dim=-1)
+    textures = replace(constant_textures((0.5, 0.5, 0.5), (0.0, 0.8, 0.0)), normal=tilt)
+    asset = MeshAsset(tracer.sphere(24), textures, "sphere")
+    probe, cameras = lamp((0.0, 0.6, -0.8)), tracer.orbit(1, SIZE)
+    views = RenderedViews(asset, probe, backends.select("auto"), (SIZE, SIZE), cameras=cameras)
+    batch = views.batch([0])
+    write_glb(tmp_path / "sphere.glb", asset)
+    mesh = tracer.read_glb(tmp_path / "sphere.glb")
+    pictures = [
+        batch.rgb * batch.alpha,
+        *(tracer.render(mesh, probe, cameras, 36, shadows=s)[0] for s in (False, True)),
+    ]
+    ours, without, with_ = (float(p[0, 14:18, 14:18].mean()) for p in pictures)
+    assert without == pytest.approx(ours, rel=0.03)
+    assert with_ < 0.8 * ours
