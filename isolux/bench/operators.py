@@ -60,7 +60,7 @@ def rasterise(
     sizes: tuple[str, ...] = ("20k", "300k"),
     size: int = 512,
     views: int = 4,
-    repeats: int = 5,
+    repeats: int = 12,
     backend: str = "cpu",
 ) -> list[Row]:
     """Rasterise, interpolate and antialias, forward and backward.
@@ -114,7 +114,7 @@ def _rasterise_row(
 
 
 def hash_grid_rows(
-    points: int = 200_000, log2_rows: tuple[int, ...] = (19, 16), repeats: int = 5
+    points: int = 200_000, log2_rows: tuple[int, ...] = (19, 16), repeats: int = 12
 ) -> list[Row]:
     """The 16 x 2 grid at points of a surface: forward, and backward to table and points."""
     backend = backends.select("cpu")
@@ -163,7 +163,7 @@ def _surface_points(count: int) -> Float[Tensor, "p 3"]:
     return torch.tensor((np.concatenate(views)[:count] + 1.0) / 2.0, dtype=torch.float32)
 
 
-def mlp_rows(points: int = 134_768, repeats: int = 5) -> list[Row]:
+def mlp_rows(points: int = 134_768, repeats: int = 12) -> list[Row]:
     """The material's network 32-32-32-9, forward and backward."""
     backend, widths = backends.select("cpu"), (32, 32, 32, 9)
     x = torch.randn(points, 32).requires_grad_()
@@ -179,7 +179,7 @@ def mlp_rows(points: int = 134_768, repeats: int = 5) -> list[Row]:
     return timed_rows(f"32-32-32-9, {points} points", jobs, repeats)
 
 
-def extract(resolution: int = 64, repeats: int = 5) -> list[Row]:
+def extract(resolution: int = 64, repeats: int = 12) -> list[Row]:
     """A wavy sphere taken out of a lattice, forward and backward."""
     kinds: tuple[Literal["tets", "flexicubes"], ...] = ("tets", "flexicubes")
     rows = []
