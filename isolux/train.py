@@ -19,7 +19,7 @@ from isolux.optimize.build import Problem, build
 from isolux.optimize.checkpoint import Checkpoint, latest, save_checkpoint
 from isolux.optimize.comparison import comparison_row
 from isolux.optimize.drive import optimise
-from isolux.optimize.files import RunFolder
+from isolux.optimize.files import RunFolder, write_json
 from isolux.optimize.finish import finish
 from isolux.optimize.lock import locked
 from isolux.optimize.log import cut_log
@@ -68,14 +68,15 @@ def train(conf: RunConf, resume: bool = False) -> Run:
             stack.callback(_remove_if_empty, folder.path)  # when the data turn out to be none
         stack.enter_context(locked(folder.path))
         problem = build(conf)
-        folder.create(resolved(conf, _made_by(problem)), resume)
+        settings = resolved(conf, _made_by(problem))
+        folder.create(settings, resume)
         start = latest(folder.checkpoints) if resume else None
         cut_log(folder.log, start.seconds if start else 0.0)
 
         def seconds() -> float:
             return (start.seconds if start else 0.0) + time.monotonic() - began
 
-        scene, spent = _optimised(conf, problem, folder, start, seconds)
+        scene, spent = _optimised(conf, settings, problem, folder, start, seconds)
         run = Run(folder.path, conf, problem.backend, scene, {})
         return finish(run, problem.scene, spent, seconds)
 
@@ -87,6 +88,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _optimised(
     conf: RunConf,
+    settings: dict[str, Any],
     problem: Problem,
     folder: RunFolder,
     start: Checkpoint | None,
@@ -100,8 +102,14 @@ def _optimised(
             interrupt.raise_if_requested()
 
         watch = _watcher(conf, problem, folder, progress, interrupt, keep)
+
+        def settled(*phase: Any) -> Sequence[Observer]:
+            if start is not None:  # and fits these settings, as it was put back just now
+                write_json(folder.conf, settings)
+            return watch(*phase)
+
         try:
-            return optimise(conf, problem, start, watch, keep, seconds)
+            return optimise(conf, problem, start, settled, keep, seconds)
         except (KeyboardInterrupt, FloatingPointError):
             write_report(folder)  # how far it came
             raise

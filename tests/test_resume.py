@@ -262,4 +262,11 @@ def test_other_settings_than_those_of_the_checkpoint(
 ) -> None:
     out = shutil.copytree(killed / "left_as_it_is", tmp_path / "run")
     more = changed.format(mesh=whole / "mesh" / "mesh.obj")
+    before = (out / "conf.json").read_bytes()
     assert "conf.json" in refused(out, more, "--resume")
+    assert (out / "conf.json").read_bytes() == before
+
+
+def test_another_texture_size(tmp_path: Path, whole: Path, refused: Callable[..., str]) -> None:
+    out = shutil.copytree(whole, tmp_path / "run")
+    assert "material.texture_size" in refused(out, "material.texture_size=32", "--resume")

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from isolux.optimize.files import replacing
+from isolux.render.files import replacing
 
 __all__ = [
     "Checkpoint",

@@ -210,6 +210,12 @@ def _restore(problem: Problem, phase: Phase, start: Checkpoint) -> AnyScene:
     state = scene_state(start)
     if phase.stage == "mesh":
         recipe, light = problem.recipe, problem.recipe.light()
+        edge = len(state["material.texels"])
+        if edge != recipe.texture_size:
+            raise ValueError(
+                f"the checkpoint's textures have {edge} texels along an edge, "
+                f"material.texture_size is {recipe.texture_size}; {_OTHER_SETTINGS}"
+            )
         scene: AnyScene = _fitting(
             restored_mesh_scene,
             recipe.backend,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isolux.render.files import PARTIAL, replacing, write_bytes, write_error, write_text
+from isolux.render.files import PARTIAL, write_error, write_text
 
-__all__ = ["RunFolder", "replacing", "write_bytes", "write_error", "write_json", "write_text"]
+__all__ = ["RunFolder", "write_json"]
 
 _LEFTOVERS = (f"{PARTIAL}*", "checkpoints/.tmp*")  # of a kill: ours, those of safetensors
 
@@ -114,8 +114,8 @@ class RunFolder:
     def create(self, conf: Mapping[str, Any], resume: bool = False) -> None:
         """Makes the folders and writes `conf.json`; leftovers of a killed writer go.
 
-        Call it with the folder's lock held. A run that is resumed keeps its `conf.json` if
-        the settings are the same; otherwise the new ones take its place.
+        Call it with the folder's lock held. A run that is resumed keeps its `conf.json`: new
+        settings take its place once the checkpoint is seen to fit them.
 
         Args:
             conf: the resolved settings, with version, commit and so on under `run`.
@@ -136,7 +136,7 @@ class RunFolder:
         if not resume:
             self.log.unlink(missing_ok=True)
             self.report.unlink(missing_ok=True)
-        write_json(self.conf, conf)
+            write_json(self.conf, conf)
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """An object of one of the folder's JSON files; empty if it is missing.

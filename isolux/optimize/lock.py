@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from isolux.optimize.files import write_error
+from isolux.render.files import write_error
 
 try:
     import fcntl

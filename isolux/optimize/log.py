@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from isolux.optimize.files import write_bytes, write_error
+from isolux.render.files import write_bytes, write_error
 
 __all__ = ["append_line", "cut_log", "read_log"]
 

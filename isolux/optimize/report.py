@@ -17,9 +17,10 @@ from typing import Any
 from isolux.confs.read import RUN
 from isolux.confs.schema import RunConf
 from isolux.optimize.curves import Point, chart
-from isolux.optimize.files import RunFolder, write_text
+from isolux.optimize.files import RunFolder
 from isolux.optimize.log import read_log
 from isolux.optimize.report_pictures import comparison_section, progress_section
+from isolux.render.files import write_text
 
 __all__ = ["report_html", "write_report"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from isolux.optimize.files import RunFolder, replacing, write_bytes, write_json, write_text
+from isolux.optimize.files import RunFolder, write_json
+from isolux.render.files import replacing, write_bytes, write_text
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
 
