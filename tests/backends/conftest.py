@@ -5,19 +5,25 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 import trimesh
+from emulated import emulated
 from torch import Tensor
 
 from isolux import backends
 from isolux.backends import Backend
 from isolux.backends.cpu import pool
+from isolux.backends.cuda.launch import use_host
 
 Scene = Callable[..., tuple[Tensor, Tensor]]
 
 
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each implementation in turn."""
-    return backends.select(request.param)
+@pytest.fixture(params=["reference", "cpu", "cuda"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each implementation in turn; that for CUDA with its text compiled for the processor."""
+    if request.param == "cuda":
+        yield emulated()
+        use_host(None)
+    else:
+        yield backends.select(request.param)
 
 
 @pytest.fixture
