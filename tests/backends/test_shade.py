@@ -12,11 +12,6 @@ from isolux.backends.light import fg_lut
 from isolux.backends.shade import split_sum
 
 
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return backends.select(request.param)
-
-
 def inputs(count: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     """Albedo, orm, cosine, diffuse and specular light."""
     generator = torch.Generator().manual_seed(0)
