@@ -5,7 +5,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,8 +28,9 @@ FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", 
 
 
 @cache
-def _library(file: str, real: str) -> ctypes.CDLL:
-    text = HEAD + source(file, real)
+def _library(file: str, real: str, backwards: bool = False) -> ctypes.CDLL:
+    head = "#define ISOLUX_REVERSED\n" if backwards else ""
+    text = head + HEAD + source(file, real)
     key = hashlib.sha256(repr((text, FLAGS)).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / "isolux-emulated"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -45,11 +46,15 @@ def _library(file: str, real: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
-def emulated() -> Backend:
-    """The cuda backend for the processor's tensors; skips where there is no compiler."""
+def emulated(backwards: bool = False) -> Backend:
+    """The cuda backend for the processor's tensors; skips where there is no compiler.
+
+    Threads run one after the other: from the first to the last, or backwards. The order is
+    that of the latest call, for every backend that this has made.
+    """
     if shutil.which("g++") is None:
         pytest.skip("needs g++ to compile the CUDA text for the processor")
-    use_host(_library)
+    use_host(partial(_library, backwards=backwards))
     operators = {}
     for name, (module, *functions) in backends._HOMES.items():
         package = "cuda" if find_spec(f"isolux.backends.cuda.{module}") else "cpu"

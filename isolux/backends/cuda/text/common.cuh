@@ -10,8 +10,13 @@ typedef unsigned long long word;  // 64 bits
 
 #define KERNEL extern "C" void
 #define DEVICE inline
+#ifdef ISOLUX_REVERSED  // another order of the threads, so that tests see what depends on it
+#define EACH(i, count) for (int i = (count) - 1; i >= 0; --i)
+#define EACH_LONG(i, count) for (long long i = (count) - 1; i >= 0; --i)
+#else
 #define EACH(i, count) for (int i = 0; i < (count); ++i)
 #define EACH_LONG(i, count) for (long long i = 0; i < (count); ++i)
+#endif
 
 DEVICE void atomic_add(real* place, real value) { *place += value; }
 DEVICE int atomic_add(int* place, int value) { int old = *place; *place += value; return old; }
@@ -72,3 +77,15 @@ DEVICE double most(double a, double b) { return fmax(a, b); }
 DEVICE int most(int a, int b) { return a > b ? a : b; }
 DEVICE bool is_finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 DEVICE bool is_finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
+
+// Adds to total[k]; where `fixed` is given, to fixed[k] in steps of 1 / *scale, which has one
+// result whatever the order (fixed_point.py). What is not finite is left out there: then the
+// scale, made from a bound on all terms, is NaN and marks the sums.
+DEVICE void sum_up(real* total, long long* fixed, const double* scale, size k, real value) {
+  if (!fixed) {
+    atomic_add(total + k, value);
+    return;
+  }
+  double steps = rint(value * *scale);
+  if (is_finite(steps)) atomic_add(fixed + k, (long long)steps);
+}
