@@ -21,7 +21,7 @@ from isolux.data.views import Batch, Views
 from isolux.geometry.cameras import Cameras
 from isolux.geometry.fixed_mesh import chart_tangents
 from isolux.geometry.mesh import Mesh, face_normals, vertex_normals
-from isolux.render.draw import Lens, draw
+from isolux.render.draw import Lens, photograph
 from isolux.render.gbuffer import GBuffer, Surface
 from isolux.render.light import EnvironmentLight, cube_from_latlong
 from isolux.render.material import MaterialSample
@@ -128,12 +128,11 @@ class RenderedViews(Views):
         missing = [i for i in dict.fromkeys(indices) if i not in self._kept]
         if missing:
             cameras = self._cameras[missing]
-            picture = draw(
+            rgb, alpha = photograph(
                 self._backend, self._surface, self._material, self._light, cameras, self._lens
             )
-            alpha = picture.alpha
             # Drawn over black, so divided by coverage it is straight.
-            rgb = torch.where(alpha > 0, picture.rgb / alpha.clamp_min(1e-6), 0.0)
+            rgb = torch.where(alpha > 0, rgb / alpha.clamp_min(1e-6), 0.0)
             rgba = torch.cat([rgb.clamp_min(0.0), alpha.clamp(0.0, 1.0)], dim=-1)
             drawn = dict(zip(missing, rgba, strict=True))
             # Cloned, or a kept view would keep its whole batch in memory.

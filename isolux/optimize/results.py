@@ -16,11 +16,11 @@ from isolux.backends import Backend
 from isolux.data.views import Batch, Views
 from isolux.optimize.comparison import ComparedView
 from isolux.optimize.scene import MeshScene, TopologyScene
-from isolux.render.draw import Lens, Picture, draw
-from isolux.render.gbuffer import Surface
+from isolux.render.draw import Lens, photograph
+from isolux.render.gbuffer import Surface, draw_surface
 from isolux.render.metrics import composite, image_metrics
 
-__all__ = ["compared", "draw_view", "spread", "surface_of", "view_metrics"]
+__all__ = ["beside", "compared", "spread", "surface_of", "view_metrics"]
 
 
 def surface_of(backend: Backend, scene: TopologyScene | MeshScene) -> Surface:
@@ -38,19 +38,19 @@ def spread(count: int, most: int) -> list[int]:
 
 
 @torch.no_grad()
-def draw_view(
+def beside(
     backend: Backend,
     scene: TopologyScene | MeshScene,
     surface: Surface,
     batch: Batch,
     lens: Lens,
     background: str,
-) -> tuple[Picture, Float[Tensor, "v h w 3"]]:
-    """Views drawn over a background, and the references over the same."""
-    behind = composite(torch.zeros_like(batch.rgb), torch.zeros_like(batch.alpha), background)
+) -> tuple[Float[Tensor, "v h w 3"], Float[Tensor, "v h w 1"], Float[Tensor, "v h w 3"]]:
+    """Views over a background, their coverage, and the references over the same."""
     maps = scene.light.maps(backend)
-    picture = draw(backend, surface, scene.material, maps, batch.cameras, lens, behind)
-    return picture, composite(batch.rgb, batch.alpha, background)
+    rgb, alpha = photograph(backend, surface, scene.material, maps, batch.cameras, lens)
+    behind = composite(torch.zeros_like(batch.rgb), torch.zeros_like(batch.alpha), background)
+    return rgb + (1.0 - alpha) * behind, alpha, composite(batch.rgb, batch.alpha, background)
 
 
 @torch.no_grad()
@@ -67,8 +67,8 @@ def view_metrics(
     rows = []
     for index in chosen:
         batch = views.batch([index])
-        picture, reference = draw_view(backend, scene, surface, batch, lens, background)
-        values = image_metrics(picture.rgb, reference, picture.alpha, batch.alpha)
+        rgb, alpha, reference = beside(backend, scene, surface, batch, lens, background)
+        values = image_metrics(rgb, reference, alpha, batch.alpha)
         rows.append({name: float(value[0]) for name, value in values.items()})
     names = rows[0].keys() if rows else ()
     means = {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
@@ -87,8 +87,9 @@ def compared(
     """One view with everything that it is made of."""
     batch = views.batch([index])
     surface = surface_of(backend, scene)
-    picture, reference = draw_view(backend, scene, surface, batch, lens, background)
-    gbuffer = picture.gbuffer
+    rgb, alpha, reference = beside(backend, scene, surface, batch, lens, background)
+    gbuffer = draw_surface(backend, surface, batch.cameras, lens.near, lens.far)
+    material = scene.material.at(gbuffer)
 
     def full(values: Float[Tensor, "p 3"]) -> Float[Tensor, "h w 3"]:
         blank = torch.zeros_like(reference).reshape(-1, 3)
@@ -96,10 +97,10 @@ def compared(
 
     return ComparedView(
         name=batch.names[0],
-        ours=picture.rgb[0],
+        ours=rgb[0],
         reference=reference[0],
-        alpha=picture.alpha[0],
-        albedo=full(picture.material.albedo),
-        orm=full(picture.material.orm),
+        alpha=alpha[0],
+        albedo=full(material.albedo),
+        orm=full(material.orm),
         normal=full(functional.normalize(gbuffer.normal, dim=-1, eps=1e-20)),
     )

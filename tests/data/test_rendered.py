@@ -167,20 +167,22 @@ def test_hard_edges_are_drawn_hard_and_are_no_silhouettes(tmp_path: Path) -> Non
     """Where light depends on direction, a flat face has few colours and a round one many."""
     sky = torch.linspace(0.2, 1.0, 16)[:, None, None].expand(16, 32, 3)
 
-    def seen(asset: MeshAsset) -> tuple[int, torch.Tensor]:
+    def seen(asset: MeshAsset) -> tuple[float, torch.Tensor]:
+        """How much the three commonest colours cover, and the coverage."""
         batch = RenderedViews(asset, sky, select("cpu"), (64, 64), count=1, distance=6.0).batch(
             [0]
         )
         inside = batch.rgb[batch.alpha[..., 0] == 1]
-        return len((inside * 50).round().unique(dim=0)), batch.alpha
+        _, counts = (inside * 50).round().unique(dim=0, return_counts=True)
+        return float(counts.sort().values[-3:].sum() / counts.sum()), batch.alpha
 
     write_glb(tmp_path / "cube.glb", cube(hard=True))
     (hard, alpha), (soft, same), (again, also) = map(
         seen, (cube(hard=True), cube(hard=False), read_gltf(tmp_path / "cube.glb"))
     )
-    assert hard <= 6
-    assert again <= 6
-    assert soft > 10
+    assert hard > 0.8
+    assert again > 0.8
+    assert soft < 0.7
     assert (alpha == same).all()  # edges between faces are not taken for borders
     assert (alpha == also).all()
 

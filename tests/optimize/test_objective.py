@@ -10,9 +10,9 @@ from isolux.geometry.cameras import Cameras, look_at
 from isolux.geometry.fields import SphereField
 from isolux.geometry.sdf_grid import SdfGrid
 from isolux.optimize.objective import ImageTerms, topology_terms
-from isolux.optimize.results import draw_view, surface_of
+from isolux.optimize.results import surface_of
 from isolux.optimize.scene import TopologyScene
-from isolux.render.draw import Lens
+from isolux.render.draw import Lens, draw
 from isolux.render.light import EnvironmentLight
 from isolux.render.material import Limits, MaterialField
 
@@ -42,9 +42,10 @@ def cameras(size: int = 32) -> Cameras:
 
 def drawn(shape: TopologyScene) -> Batch:
     """The scene's own picture as the reference."""
-    views, blank = cameras(), torch.zeros(2, 32, 32, 1)
-    batch = Batch(views, blank.repeat(1, 1, 1, 3), blank, ("a", "b"))
-    picture, _ = draw_view(BACKEND, shape, surface_of(BACKEND, shape), batch, Lens(), "black")
+    views = cameras()
+    surface, light = surface_of(BACKEND, shape), shape.light.maps(BACKEND)
+    with torch.no_grad():
+        picture = draw(BACKEND, surface, shape.material, light, views, Lens())
     alpha = picture.alpha.clamp(0, 1)
     return Batch(views, picture.rgb / alpha.clamp(min=1e-6), alpha, ("a", "b"))
 

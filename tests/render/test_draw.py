@@ -9,7 +9,7 @@ from torch import Tensor
 from isolux.backends import Backend
 from isolux.geometry.cameras import Cameras
 from isolux.geometry.mesh import Mesh
-from isolux.render.draw import Lens, Picture, draw
+from isolux.render.draw import Lens, Picture, draw, photograph
 from isolux.render.gbuffer import Surface
 from isolux.render.light import EnvironmentLight, cube_from_latlong
 
@@ -203,3 +203,20 @@ def test_gradients_reach_everything(
         assert grad is not None
         assert bool(grad.isfinite().all())
         assert float(grad.abs().sum()) > 0
+
+
+def test_a_photograph_takes_the_mean_over_a_pixel(
+    backend: Backend,
+    sphere: Mesh,
+    surface_of: SurfaceOf,
+    cameras_at: CamerasAt,
+    uniform: type,
+) -> None:
+    """Of a white body in white light, colour is coverage, and that sums up to its area."""
+    cameras, surface = cameras_at(FRONT).resized(12, 12), surface_of(backend, sphere)
+    maps = grey(0.9).maps(backend)
+    rgb, alpha = photograph(backend, surface, uniform(), maps, cameras, Lens())
+    fine = draw(backend, surface, uniform(), maps, cameras.resized(384, 384), Lens()).alpha
+    assert alpha.mean().item() == pytest.approx(fine.mean().item(), rel=0.005)
+    assert 0.0 < alpha[alpha > 0.0].min() < 0.9
+    torch.testing.assert_close(rgb, (0.9 * alpha).expand_as(rgb), atol=0.03, rtol=0.0)
