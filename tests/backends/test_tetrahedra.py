@@ -169,6 +169,24 @@ def test_backends_agree(backend: Backend, lattice: TetLattice) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+def test_order_in_single_precision(backend: Backend) -> None:
+    """Vertex for vertex and face for face the processor's, over several lattices in turn."""
+    for resolution in (1, 7, 12):
+        lattice = tet_lattice(resolution)
+        sdf = torch.randn(len(lattice.vertices), generator=torch.Generator().manual_seed(2))
+        sdf[::5] = torch.tensor([0.0, float("nan"), 1e-38]).repeat(len(sdf))[: len(sdf[::5])]
+        results = []
+        for each in (backend, backends.cpu()):
+            points = lattice.vertices.clone().requires_grad_()
+            value = sdf.clone().requires_grad_()
+            vertices, faces = marching_tetrahedra(each, lattice, points, value)
+            vertices.sin().sum().backward()
+            results.append((vertices, faces, points.grad, value.grad))
+        assert torch.equal(results[0][1], results[1][1])
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_any_number_of_threads_gives_the_same_bits(backend: Backend) -> None:
     lattice = tet_lattice(24)
     sdf = random_sdf(lattice)
