@@ -63,6 +63,8 @@ DEVICE float natural_log(float x) { return logf(x); }
 DEVICE double natural_log(double x) { return log(x); }
 DEVICE float exponential(float x) { return expf(x); }
 DEVICE double exponential(double x) { return exp(x); }
+DEVICE float hyperbolic_tangent(float x) { return tanhf(x); }
+DEVICE double hyperbolic_tangent(double x) { return tanh(x); }
 DEVICE float lower(float x) { return floorf(x); }
 DEVICE double lower(double x) { return floor(x); }
 DEVICE float upper(float x) { return ceilf(x); }
