@@ -7,7 +7,7 @@ wrong already.
 import os
 import platform
 import shutil
-from importlib import metadata, util
+from importlib import import_module, metadata, util
 from typing import Any
 
 from isolux import __version__
@@ -29,8 +29,10 @@ def examine() -> dict[str, Any]:
     Returns:
         `isolux`, `python`, `system`; `packages` (version or "missing"); `optional` and
         `tools` (version, or what it would serve); `torch` (build, CUDA); `threads`;
-        `cache` (folder, or why there is none); `backends` (`cpu` and `reference`: "ok", or
-        what is wrong) and `backend`, the one that `auto` takes.
+        `cache` (folder, or why there is none); `cuda` (driver and run-time compiler: "ok", or
+        what is wrong); `backends` (`cpu`, `reference` and `cuda`: "ok", or what is wrong);
+        `backend`, the one that `auto` takes, and `backend_why`; `adapters` (for each package
+        whether it is here, what it offers, its licence, and how it is chosen).
     """
     return {
         "isolux": __version__,
@@ -44,8 +46,10 @@ def examine() -> dict[str, Any]:
         "torch": _torch(),
         "threads": _threads(),
         "cache": _cache(),
-        "backends": {name: _backend(name) for name in ("cpu", "reference")},
-        "backend": _chosen(),
+        "cuda": {part: _cuda_part(part) for part in ("driver", "nvrtc")},
+        "backends": {name: _backend(name) for name in ("cpu", "reference", "cuda")},
+        **_chosen(),
+        "adapters": _adapters(),
     }
 
 
@@ -96,29 +100,67 @@ def _cache() -> str:
     return str(folder)
 
 
+def _cuda_part(part: str) -> str:
+    """`ok`, or what the driver or the compiler of the CUDA backend says of itself."""
+    try:
+        module = import_module(f"isolux.backends.cuda.{part}")
+        return str(module.available() or "ok")
+    except Exception as error:
+        return f"fails: {_first_line(error)}"
+
+
 def _backend(name: str) -> str:
     """`ok` if a small triangle is drawn right."""
     try:
         import torch
 
-        from isolux.backends import select
+        from isolux.backends import select, why_not_cuda
         from isolux.backends.rasterize import rasterize
 
-        clip = torch.tensor([[[-3.0, -1, 0, 1], [3, -1, 0, 1], [0, 5, 0, 1]]])
-        faces = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+        if name == "cuda" and (problem := why_not_cuda()):
+            return f"not usable: {problem}"
+        device = "cuda" if name == "cuda" else "cpu"
+        clip = torch.tensor([[[-3.0, -1, 0, 1], [3, -1, 0, 1], [0, 5, 0, 1]]], device=device)
+        faces = torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device)
         raster = rasterize(select(name), clip, faces, 4, 4)
+        right = bool((raster.triangle == 1).all())
     except Exception as error:
         return f"fails: {_first_line(error)}"
-    return "ok" if bool((raster.triangle == 1).all()) else "fails: a triangle is drawn wrong"
+    return "ok" if right else "fails: a triangle is drawn wrong"
 
 
-def _chosen() -> str:
+def _chosen() -> dict[str, str]:
+    """What `auto` takes, and why."""
     try:
-        from isolux.backends import select
+        from isolux.backends import select, why_not_cuda
 
-        return select("auto").name
+        chosen = select("auto").name
+        why = why_not_cuda() or "a CUDA device and the run-time compiler are here"
     except Exception as error:
-        return f"none: {_first_line(error)}"
+        return {"backend": "none", "backend_why": _first_line(error)}
+    rule = "auto takes cuda where it can run, else cpu, and packages only where they are named"
+    verb = "not cuda: " if chosen != "cuda" else ""
+    return {"backend": chosen, "backend_why": f"{verb}{why} ({rule})"}
+
+
+def _adapters() -> dict[str, dict[str, str] | str]:
+    """Each package that could stand in for operators; none of them is imported."""
+    try:
+        from isolux.backends.adapters import ADAPTERS, problem, version
+
+        found: dict[str, dict[str, str] | str] = {}
+        for name, adapter in ADAPTERS.items():
+            here = f"{version(name) or 'of unknown version'} is here, taken where it is named"
+            example = f"operators.{adapter.operators[0]}={name}"
+            found[name] = {
+                "state": problem(name) or here,
+                "offers": ", ".join(adapter.operators),
+                "licence": adapter.licence,
+                "chosen_by": f"{example}, with backend=cuda",
+            }
+    except Exception as error:
+        return {"error": _first_line(error)}
+    return found
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,8 +5,8 @@ pair of raw functions on tensors; the autograd side stands once, in the modules 
 one, for all backends.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Backend", "Operator"]
@@ -23,6 +23,8 @@ class Operator:
 @dataclass(frozen=True)
 class Backend:
     """One implementation of each operator, with its name for logs and run folders.
+
+    `taken` says which operators are another's: their names, and whose.
 
     The signatures stand at the callers: `rasterize.py`, `sample.py`, `encode.py`, `light.py`,
     `shade.py` and `extract.py` in this package.
@@ -47,3 +49,4 @@ class Backend:
     image_loss: Operator
     marching_tetrahedra: Operator
     flexicubes: Operator
+    taken: Mapping[str, str] = field(default_factory=dict)

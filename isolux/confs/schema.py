@@ -17,6 +17,7 @@ __all__ = [
     "LossConf",
     "MaterialConf",
     "ObserveConf",
+    "OperatorsConf",
     "OptimizeConf",
     "RunConf",
 ]
@@ -31,6 +32,7 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 Edge = Annotated[int, Field(ge=8, le=8192)]
 Range3 = tuple[Fraction, Fraction, Fraction]
 PerStage = tuple[Positive, Positive]
+Source = Literal["reference", "cpu", "cuda", "nvdiffrast", "tinycudann", "kaolin"]
 
 
 class _Record(BaseModel):
@@ -302,15 +304,45 @@ class ObserveConf(_Record):
     )
 
 
+class OperatorsConf(_Record):
+    """Single operators from elsewhere than `backend`; none keeps it. See docs/backends.md."""
+
+    rasterize: Source | None = Field(None, description="which triangle a pixel sees")
+    screen_derivatives: Source | None = Field(
+        None, description="how a raster's weights change from pixel to pixel"
+    )
+    interpolate: Source | None = Field(
+        None, description="values at pixels from values at corners"
+    )
+    antialias: Source | None = Field(None, description="silhouettes")
+    edge_adjacency: Source | None = Field(None, description="neighbours of faces")
+    vertex_normals: Source | None = Field(None, description="normals of vertices")
+    texture2d: Source | None = Field(None, description="lookups in textures")
+    halve: Source | None = Field(None, description="mips of textures")
+    cubemap: Source | None = Field(None, description="lookups in cube maps")
+    hash_grid: Source | None = Field(None, description="features of positions")
+    hash_grid_second: Source | None = Field(None, description="second derivatives of these")
+    mlp: Source | None = Field(None, description="small networks")
+    cube_filter: Source | None = Field(None, description="prefiltering of the light")
+    shading_frame: Source | None = Field(None, description="frames of normal maps")
+    split_sum: Source | None = Field(None, description="shading")
+    image_loss: Source | None = Field(None, description="comparison of pictures")
+    marching_tetrahedra: Source | None = Field(None, description="surfaces out of tetrahedra")
+    flexicubes: Source | None = Field(None, description="surfaces out of cubes")
+
+
 class RunConf(_Record):
     """Everything that defines a run."""
 
     out: Path | None = Field(None, description="run folder; none is out/NAME")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of all random choices")
-    backend: Literal["auto", "cpu", "reference"] = Field(
-        "auto", description="operators; auto takes the fastest that works here"
+    backend: Literal["auto", "cpu", "reference", "cuda"] = Field(
+        "auto",
+        description="operators; auto takes cuda where it works, else cpu "
+        "(isolux doctor says why)",
     )
     threads: Count = Field(0, description="processor threads; zero takes all")
+    operators: OperatorsConf = OperatorsConf()
     data: DataConf = DataConf()
     geometry: GeometryConf = GeometryConf()
     material: MaterialConf = MaterialConf()

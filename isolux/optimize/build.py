@@ -62,10 +62,17 @@ def select_backend(conf: RunConf) -> Backend:
 
     Torch itself gets one thread: its reductions depend on the number of threads, ours do not,
     and its idle workers spin beside ours.
+
+    Raises:
+        ValueError, ImportError: what cannot be had here, in one line.
     """
     torch.set_num_threads(1)
     pool.set_threads(conf.threads or os.cpu_count() or 1)
-    return backends.select(conf.backend)
+    taken = conf.operators.model_dump(exclude_none=True)
+    backend = backends.select(conf.backend, taken)
+    for operator, source in backend.taken.items():
+        _log.info("operators.%s: from %s", operator, source)
+    return backend
 
 
 def build(conf: RunConf) -> Problem:
