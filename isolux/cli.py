@@ -154,6 +154,14 @@ def _parser() -> _Parser:
     conf = add("conf", _conf, "Print the resolved settings, or the names of presets.", True)
     conf.add_argument("conf", nargs="?", metavar="NAME_OR_PATH")
     _add_json(conf)
+    sweep = add("sweep", _sweep, "Train many scenes, or one with many settings.", True)
+    sweep.add_argument("spec", type=Path, metavar="SPEC", help="what to sweep: .conf or .json")
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument("--address", metavar="ADDRESS", help="a cluster of Ray, e.g. auto")
+    where.add_argument("--slurm", action="store_true", help="a job of SLURM for each trial")
+    where.add_argument("--local", action="store_true", help="plain processes, without Ray")
+    sweep.add_argument("--resume", action="store_true", help="go on with what is not done")
+    _add_json(sweep)
     bench = add("bench", _bench, "Run the benchmarks.")
     bench.add_argument("names", nargs="*", metavar="NAME", help="only these")
     _add_json(bench)
@@ -266,6 +274,22 @@ def _conf(options: argparse.Namespace, settings: list[str]) -> int:
         return _show({"presets": presets()}, options.json)
     conf = read_conf(options.conf, settings)
     return _show(conf.model_dump(mode="json"), options.json)
+
+
+def _sweep(options: argparse.Namespace, settings: list[str]) -> int:
+    from isolux.sweep import run, table
+
+    def engine(spec: Any, trials: int) -> Any:
+        return run.choose_engine(spec, trials, options.address, options.slurm, options.local)
+
+    result = run.sweep(options.spec, settings, options.resume, engine)
+    out = Path(result["spec"]["out"])
+    if options.json:
+        _show(result, True)
+    else:
+        _print(table.text(result["trials"]))
+        _print(f"pictures and numbers: {out / 'sweep.html'}")
+    return 0 if all(item["state"] == "done" for item in result["trials"]) else 1
 
 
 def _bench(options: argparse.Namespace, _: list[str]) -> int:

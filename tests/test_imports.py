@@ -20,6 +20,7 @@ ORDER = [
     "train",
     "eval",
     "bench",
+    "sweep",
     "doctor",
     "cli",
 ]
@@ -72,7 +73,13 @@ def test_every_import_is_declared() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import isolux", "import isolux.cli", "import isolux.confs.read", "import isolux.doctor"],
+    [
+        "import isolux",
+        "import isolux.cli",
+        "import isolux.confs.read",
+        "import isolux.doctor",
+        "import isolux.sweep.run",
+    ],
 )
 def test_the_front_does_not_load_torch(statement: str) -> None:
     code = f"import sys; {statement}; sys.exit('torch' in sys.modules)"
