@@ -27,9 +27,9 @@ def start(total: Tensor, bound: Callable[[], Tensor], terms: int) -> Sums:
     """What a kernel adds to.
 
     Args:
-        total: zeros, contiguous; what the sums shall be in.
-        bound: gives one number on the device that no term's magnitude exceeds; called in the
-            deterministic mode only.
+        total: contiguous; to its numbers the terms are added.
+        bound: gives one number on the device that no finite term's magnitude exceeds; called in
+            the deterministic mode only. A larger term makes the sum that it belongs to NaN.
         terms: as many as may be added to one place, at most.
     """
     if not torch.are_deterministic_algorithms_enabled():
@@ -39,25 +39,25 @@ def start(total: Tensor, bound: Callable[[], Tensor], terms: int) -> Sums:
 
 
 def finish(total: Tensor, fixed: Tensor | None, scale: Tensor | None) -> Tensor:
-    """The sums, of the type and shape of `total`; all NaN where a term was not finite."""
+    """`total` with the sums in it; NaN where a term was not finite."""
     if fixed is None or scale is None:
         return total
-    return (fixed.to(torch.float64) / scale).to(total.dtype)
+    return total.add_((fixed.to(torch.float64) / scale[0]).to(total.dtype))
 
 
-def largest(*tensors: Tensor) -> Tensor:
-    """The largest magnitude among the numbers, on their device; NaN if one is NaN."""
-    parts = [
-        torch.linalg.vector_norm(tensor, torch.inf) if tensor.numel() else tensor.new_zeros(())
-        for tensor in tensors
-    ]
-    return torch.stack(parts).amax()
+def largest(tensor: Tensor) -> Tensor:
+    """The largest finite magnitude among the numbers, on their device; 0 if there is none."""
+    if not tensor.numel():
+        return tensor.new_zeros(())
+    finite = tensor.detach().nan_to_num(0.0, 0.0, 0.0)
+    found: Tensor = torch.linalg.vector_norm(finite, torch.inf)
+    return found
 
 
 def _scale(bound: Tensor, terms: int) -> Tensor:
-    """A power of two by which sums stay below 2^62; NaN where the bound is not finite."""
+    """A power of two by which sums stay below 2^62, and the largest term that it is made for."""
     _, exponent = torch.frexp(bound.to(torch.float64))  # bound < 2^exponent
     power = _BITS - max(terms, 1).bit_length() - exponent.to(torch.int64)
     # From its bits, as a library's power function need not be exact.
     scale = ((power.clamp(1 - _BIAS, _BIAS) + _BIAS) << _MANTISSA).view(torch.float64)
-    return torch.where(bound.isfinite(), scale, torch.nan)
+    return torch.stack([scale, bound.to(torch.float64)])

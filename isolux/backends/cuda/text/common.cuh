@@ -80,14 +80,14 @@ DEVICE int most(int a, int b) { return a > b ? a : b; }
 DEVICE bool is_finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 DEVICE bool is_finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
 
-// Adds to total[k]; where `fixed` is given, to fixed[k] in steps of 1 / *scale, which has one
-// result whatever the order (fixed_point.py). What is not finite is left out there: then the
-// scale, made from a bound on all terms, is NaN and marks the sums.
+// Adds to total[k]; where `fixed` is given, to fixed[k] in steps of 1 / scale[0], which has one
+// result whatever the order (fixed_point.py). A term above scale[1] or not a number would not fit:
+// it makes total[k] NaN.
 DEVICE void sum_up(real* total, long long* fixed, const double* scale, size k, real value) {
-  if (!fixed) {
+  if (!fixed)
     atomic_add(total + k, value);
-    return;
-  }
-  double steps = rint(value * *scale);
-  if (is_finite(steps)) atomic_add(fixed + k, (long long)steps);
+  else if (magnitude((double)value) <= scale[1])
+    atomic_add(fixed + k, (long long)rint(value * scale[0]));
+  else
+    total[k] = (real)float_of(0x7fc00000u);
 }

@@ -1,0 +1,106 @@
+"""Laws of smooth normals, for each backend."""
+
+import pytest
+import torch
+import trimesh
+from emulated import emulated
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from isolux import backends
+from isolux.backends import Backend
+from isolux.backends.cuda.launch import use_host
+from isolux.backends.normals import vertex_normals
+
+F64 = torch.float64
+
+
+def soup(dtype: torch.dtype = F64) -> tuple[Tensor, Tensor]:
+    """Random triangles, some of them naming a vertex twice, over 20 vertices; one is unused."""
+    generator = torch.Generator().manual_seed(4)
+    faces = torch.randint(19, (60, 3), generator=generator)
+    return torch.randn(20, 3, generator=generator, dtype=F64).to(dtype), faces
+
+
+def test_a_sphere_has_the_normals_of_its_centre(backend: Backend) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    points = torch.tensor(ball.vertices, dtype=F64)
+    found = vertex_normals(backend, points, torch.tensor(ball.faces.copy()))
+    torch.testing.assert_close(found, points, rtol=0.0, atol=0.015)
+
+
+def test_faces_count_by_their_area(backend: Backend) -> None:
+    """At the corner of a box of sides 1, 2, 3: n is along (2 3, 1 3, 1 2) / 2."""
+    points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]], dtype=F64)
+    faces = torch.tensor([[0, 2, 3], [0, 3, 1], [0, 1, 2]])
+    found = vertex_normals(backend, points, faces)
+    torch.testing.assert_close(found[0], torch.tensor([6.0, 3, 2], dtype=F64) / 7)
+
+
+def test_gradients_match_finite_differences(backend: Backend) -> None:
+    points, faces = soup()
+    assert gradcheck(
+        lambda p: vertex_normals(backend, p, faces), points.requires_grad_(), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_the_backends_agree(backend: Backend, dtype: torch.dtype) -> None:
+    found = []
+    for which in (backends.reference(), backend):
+        points, faces = soup(dtype)
+        points.requires_grad_()
+        normals = vertex_normals(which, points, faces)
+        found.append((normals, torch.autograd.grad(normals[:, 0].sum(), points)[0]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_where_no_face_counts_there_is_none(backend: Backend) -> None:
+    """Unused vertices, faces that cancel or have no area: zero, and no gradient."""
+    points = torch.rand(5, 3, dtype=F64, requires_grad=True)
+    for faces in ([[0, 1, 2], [0, 2, 1]], [[0, 1, 1], [2, 2, 2]], []):
+        normals = vertex_normals(backend, points, torch.tensor(faces).reshape(-1, 3).long())
+        assert not normals.any()
+        assert not torch.autograd.grad(normals.sum(), points)[0].any()
+    assert vertex_normals(backend, points[:0], torch.zeros(0, 3).long()).shape == (0, 3)
+
+
+def _backwards_and_forwards(deterministic: bool) -> list[list[Tensor]]:
+    """Normals and gradients in single precision, by two orders of the threads."""
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        found = []
+        for backwards in (False, True):
+            points, faces = soup(torch.float32)
+            points.requires_grad_()
+            normals = vertex_normals(emulated(backwards), points, faces)
+            pull = torch.linspace(0.1, 1.0, normals.numel()).reshape(normals.shape)
+            found.append([normals.detach(), *torch.autograd.grad(normals, points, pull)])
+    finally:
+        torch.use_deterministic_algorithms(False)
+        use_host(None)
+    return found
+
+
+def test_sums_in_fixed_point_do_not_depend_on_the_order_of_threads() -> None:
+    plain, fixed = _backwards_and_forwards(False), _backwards_and_forwards(True)
+    for k in range(2):
+        assert not torch.equal(plain[0][k], plain[1][k])
+        assert torch.equal(fixed[0][k], fixed[1][k])
+        torch.testing.assert_close(plain[0][k], fixed[0][k], rtol=1e-5, atol=1e-5)
+
+
+def test_a_vertex_that_is_no_number_spoils_its_neighbours_only() -> None:
+    points, faces = soup(torch.float32)
+    faces[faces == 0] = 1
+    faces[0] = torch.tensor([0, 1, 2])
+    points[0] = torch.nan
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = vertex_normals(emulated(), points, faces)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        use_host(None)
+    assert not found[:3].any()  # a length that is no number counts as none
+    torch.testing.assert_close(found, vertex_normals(backends.cpu(), points, faces))
