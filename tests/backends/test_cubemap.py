@@ -4,18 +4,15 @@ import math
 
 import pytest
 import torch
+from emulated import emulated
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from isolux import backends
 from isolux.backends import Backend, cubes
 from isolux.backends.cpu import pool
+from isolux.backends.cuda.launch import use_host
 from isolux.backends.sample import cubemap
-
-
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return backends.select(request.param)
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -138,6 +135,23 @@ def test_gradients_match_finite_differences(backend: Backend) -> None:
     assert gradcheck(lambda look, base: cubemap(backend, [base], look), (look, levels[0]))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_many_points_add_up_in_few_texels(backend: Backend, channels: int) -> None:
+    """More points than texels by far, a third of them in one place."""
+    levels = [random(6, s, s, channels).requires_grad_() for s in (4, 2)]
+    look = directions(5000)
+    look[::3] = torch.tensor([1.0, 0.9, -0.2])
+    level = 1.5 * random(5000)
+    above = random(5000, channels, seed=9)
+    found, expected = (
+        torch.autograd.grad(cubemap(b, levels, look, level), levels, above)
+        for b in (backend, backends.reference())
+    )
+    torch.testing.assert_close(found, expected)
+    # Every point's weights sum to one.
+    torch.testing.assert_close(sum(g.sum((0, 1, 2)) for g in found), above.sum(0))
+
+
 def test_no_direction_gives_zero_and_no_gradient(backend: Backend) -> None:
     bad = torch.tensor(
         [[0.0, 0.0, 0.0], [float("nan"), 1.0, 0.0], [float("inf"), 0.0, 1.0]],
@@ -183,3 +197,19 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPat
     pool.set_threads(None)
     for one, many in zip(*results, strict=True):
         assert torch.equal(one, many)
+
+
+def test_fixed_point_sums_do_not_depend_on_the_order_of_threads() -> None:
+    levels = [random(6, s, s, 3, dtype=torch.float32).requires_grad_() for s in (8, 4)]
+    look, level = directions(3000).float(), 2 * random(3000, dtype=torch.float32)
+    found = []
+    torch.use_deterministic_algorithms(True)
+    for backwards in (False, True):
+        out = cubemap(emulated(backwards), levels, look, level)
+        found.append(torch.autograd.grad(out.square().sum(), levels))
+    torch.use_deterministic_algorithms(False)
+    use_host(None)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    out = cubemap(backends.cpu(), levels, look, level)
+    torch.testing.assert_close(found[0], torch.autograd.grad(out.square().sum(), levels))
