@@ -200,6 +200,42 @@ def test_backends_agree(backend: Backend) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("absent", [(), (0,), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("resolution", [1, (7, 3, 5), 12])
+def test_order_in_single_precision(
+    backend: Backend,
+    resolution: int | tuple[int, int, int],
+    absent: tuple[int, ...],
+    training: bool,
+) -> None:
+    """Vertex for vertex and face for face the processor's, with gradients to what is there."""
+    lattice = cube_lattice(resolution)
+    noise = torch.randn(len(lattice.vertices), generator=torch.Generator().manual_seed(2))
+    noise[::9] *= 0
+    weights = [
+        None if i in absent else weight for i, weight in enumerate(random_weights(lattice))
+    ]
+    results = []
+    for each in (backend, backends.cpu()):
+        inputs = [
+            None if value is None else value.clone().requires_grad_()
+            for value in (lattice.vertices, noise, *weights)
+        ]
+        point, sdf, *rest = inputs
+        assert point is not None
+        assert sdf is not None
+        vertices, faces, l_dev = flexicubes(
+            each, lattice, point, sdf, rest[0], rest[1], rest[2], training
+        )
+        (vertices.sin().sum() + l_dev.square().sum()).backward()
+        grads = [value.grad for value in inputs if value is not None]
+        results.append((faces, vertices, l_dev, *grads))
+    assert torch.equal(results[0][0], results[1][0])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_any_number_of_threads_gives_the_same_bits(backend: Backend) -> None:
     lattice = cube_lattice(34)
     results = []
