@@ -13,11 +13,6 @@ from isolux.backends.sample import Boundary, mip_chain, mipmapped, texture2d
 BOUNDARIES: list[Boundary] = ["wrap", "clamp"]
 
 
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return backends.select(request.param)
-
-
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(*shape, generator=generator, dtype=torch.float64).to(dtype)
