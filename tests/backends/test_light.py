@@ -14,11 +14,6 @@ from isolux.backends.light import SolidAngles, fg_lut, irradiance, lobe_cutoff, 
 BOTH: list[SolidAngles] = ["exact", "nvdiffrec"]
 
 
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return backends.select(request.param)
-
-
 def random_cube(size: int, dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.rand(6, size, size, 3, generator=generator, dtype=torch.float64).to(dtype)
