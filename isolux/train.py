@@ -4,8 +4,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import torch
 import isolux
 from isolux.confs.read import resolved
 from isolux.confs.schema import RunConf
-from isolux.optimize.build import Problem, build
+from isolux.optimize.build import Problem, build, select_backend
 from isolux.optimize.checkpoint import Checkpoint, latest, save_checkpoint
 from isolux.optimize.comparison import comparison_row
+from isolux.optimize.distributed import Group, ProcessLost, joined, local_threads
 from isolux.optimize.drive import optimise
 from isolux.optimize.files import RunFolder, write_json
 from isolux.optimize.finish import finish
@@ -49,6 +50,9 @@ _VALIDATED = 4  # views, of a validation on the way
 def train(conf: RunConf, resume: bool = False) -> Run:
     """Train a scene, write its run folder, and return the finished run.
 
+    Started by `torchrun`, the processes train it together: each with `optimize.batch` views
+    a step. The first one writes and measures; in the others the run has no metrics.
+
     Args:
         conf: the settings; `out` must be set.
         resume: go on from the last checkpoint of the folder.
@@ -62,23 +66,45 @@ def train(conf: RunConf, resume: bool = False) -> Run:
     if conf.out is None:
         raise ValueError("out is not set: name a run folder, out=...")
     folder = RunFolder(conf.out)
+    with ExitStack() as stack:
+        on_gpu = conf.backend not in ("cpu", "reference")
+        with joined(_settings_of_all(conf, resume), on_gpu) as group:
+            group.first(lambda: stack.enter_context(_held(folder, resume)))
+            problem = build(conf.model_copy(update={"threads": local_threads(conf.threads)}))
+            settings = resolved(conf, _made_by(problem, group))
+            start = group.first(lambda: _opened(folder, settings, resume))
+
+            def seconds() -> float:
+                return (start.seconds if start else 0.0) + time.monotonic() - began
+
+            scene, spent = _optimised(conf, settings, problem, folder, start, seconds, group)
+        run = Run(folder.path, conf, select_backend(conf), scene, {})
+        return finish(run, problem.scene, spent, seconds) if group.writes else run
+
+
+def _settings_of_all(conf: RunConf, resume: bool) -> dict[str, Any]:
+    """What processes must agree on: all but where the first one writes, and with what."""
+    settings = conf.model_dump(mode="json", exclude={"out", "threads"})
+    return settings | {"version": isolux.__version__, "--resume": resume}
+
+
+@contextmanager
+def _held(folder: RunFolder, resume: bool) -> Iterator[None]:
+    """The run folder, looked at, and locked for this process."""
     folder.check(resume)
     with ExitStack() as stack:
         if not folder.path.exists():
             stack.callback(_remove_if_empty, folder.path)  # when the data turn out to be none
         stack.enter_context(locked(folder.path))
-        problem = build(conf)
-        settings = resolved(conf, _made_by(problem))
-        folder.create(settings, resume)
-        start = latest(folder.checkpoints) if resume else None
-        cut_log(folder.log, start.seconds if start else 0.0)
+        yield
 
-        def seconds() -> float:
-            return (start.seconds if start else 0.0) + time.monotonic() - began
 
-        scene, spent = _optimised(conf, settings, problem, folder, start, seconds)
-        run = Run(folder.path, conf, problem.backend, scene, {})
-        return finish(run, problem.scene, spent, seconds)
+def _opened(folder: RunFolder, settings: dict[str, Any], resume: bool) -> Checkpoint | None:
+    """The folder made ready, and the checkpoint to go on from."""
+    folder.create(settings, resume)
+    start = latest(folder.checkpoints) if resume else None
+    cut_log(folder.log, start.seconds if start else 0.0)
+    return start
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -93,25 +119,28 @@ def _optimised(
     folder: RunFolder,
     start: Checkpoint | None,
     seconds: Callable[[], float],
+    group: Group,
 ) -> tuple[MeshScene, dict[str, float]]:
     """The loop, in which Ctrl-C waits for the step in progress and its checkpoint."""
-    with Progress() as progress, catch_interrupts() as interrupt:
+    with Progress() as progress, catch_interrupts(group.any) as interrupt:
 
         def keep(checkpoint: Checkpoint) -> None:
-            save_checkpoint(folder.checkpoints, checkpoint)
+            if group.writes:
+                save_checkpoint(folder.checkpoints, checkpoint)
             interrupt.raise_if_requested()
 
         watch = _watcher(conf, problem, folder, progress, interrupt, keep)
 
         def settled(*phase: Any) -> Sequence[Observer]:
-            if start is not None:  # and fits these settings, as it was put back just now
+            if group.writes and start is not None:  # and fits: it was put back just now
                 write_json(folder.conf, settings)
-            return watch(*phase)
+            return watch(*phase, group.writes)
 
         try:
-            return optimise(conf, problem, start, settled, keep, seconds)
-        except (KeyboardInterrupt, FloatingPointError):
-            write_report(folder)  # how far it came
+            return optimise(conf, problem, start, settled, keep, seconds, group)
+        except (KeyboardInterrupt, FloatingPointError, ProcessLost):
+            if group.writes:
+                write_report(folder)  # how far it came
             raise
 
 
@@ -123,14 +152,17 @@ def _watcher(
     interrupt: Interrupt,
     keep: Callable[[Checkpoint], None],
 ) -> Callable[..., Sequence[Observer]]:
-    """What watches each phase."""
+    """What watches each phase: pictures and lines in one process, checkpoints in all."""
     observe, test, background = conf.observe, problem.scene.test, conf.data.background
 
     def watch(
-        phase: Phase, scene: TopologyScene | MeshScene, snapshot: Callable[[], Checkpoint]
+        phase: Phase,
+        scene: TopologyScene | MeshScene,
+        snapshot: Callable[[], Checkpoint],
+        writes: bool,
     ) -> Sequence[Observer]:
         def stop(info: StepInfo) -> None:
-            if interrupt.requested:
+            if interrupt.agreed():
                 keep(snapshot())  # and raises
 
         def picture(info: StepInfo) -> None:
@@ -145,24 +177,25 @@ def _watcher(
             chosen = spread(len(test), _VALIDATED)
             return view_metrics(problem.backend, scene, test, chosen, problem.lens, background)
 
-        return [
+        shown = [
             progress,
             LogLines(folder.log, observe.log_every),
             PictureObserver(observe.picture_every, picture),
             ValidationObserver(observe.validate_every, validate, folder.log),
-            CheckpointObserver(observe.checkpoint_every, lambda _: keep(snapshot()), False),
-            stop,
         ]
+        kept = CheckpointObserver(observe.checkpoint_every, lambda _: keep(snapshot()), False)
+        return [*(shown if writes else ()), kept, stop]
 
     return watch
 
 
-def _made_by(problem: Problem) -> dict[str, Any]:
+def _made_by(problem: Problem, group: Group) -> dict[str, Any]:
     """What ran the settings: for the record only."""
     return {
         "version": isolux.__version__,
         "commit": _commit(),
         "backend": problem.backend.name,
+        "processes": group.world,
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "command": sys.argv,

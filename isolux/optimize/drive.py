@@ -15,6 +15,7 @@ from isolux.geometry.simplify import simplify
 from isolux.optimize.build import Problem
 from isolux.optimize.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from isolux.optimize.clock import Clock
+from isolux.optimize.distributed import ALONE, Group, ProcessLost
 from isolux.optimize.fit import fit
 from isolux.optimize.objective import mesh_terms, topology_terms
 from isolux.optimize.observers import Observer, StepInfo
@@ -59,6 +60,7 @@ def optimise(
     watch: Watch,
     keep: Callable[[Checkpoint], None],
     seconds: Callable[[], float],
+    group: Group = ALONE,
 ) -> tuple[MeshScene, dict[str, float]]:
     """Go through the phases.
 
@@ -69,6 +71,7 @@ def optimise(
         watch: gives the observers of a phase.
         keep: writes a checkpoint; called at the end of every phase.
         seconds: that the command has taken so far, over all sessions; for a time budget.
+        group: of processes that each do this with their part of the views.
 
     Returns:
         The final scene; steps made and seconds spent in the loop, over all sessions.
@@ -89,14 +92,14 @@ def optimise(
     if start is not None and start.stage != plan[left.phase].stage:
         raise ValueError(f"the checkpoint is of a {start.stage} stage; {_OTHER_SETTINGS}")
     budget = conf.optimize.minutes * 60.0 if conf.optimize.minutes else None
-    rescue = Rescue(problem.recipe, problem.scene.train, problem.lens, left.rescued)
+    rescue = Rescue(problem.recipe, problem.scene.train, problem.lens, left.rescued, group)
     scene: AnyScene | None = None
     for index in range(left.phase, len(plan)):
         phase = plan[index]
         here = start if start is not None and left.phase == index else None
         if phase.stage == "mesh" and isinstance(scene, TopologyScene):
             rescue(scene, plan[index - 1].resolution)
-        scene = _restore(problem, phase, here) if here else _enter(problem, phase, scene)
+        scene = _restore(problem, phase, here) if here else _begin(problem, phase, scene, group)
         optimizer = optimizer_for(scene, problem.rates[phase.stage])
         if here is not None:
             _fitting(load_optimizer_tensors, optimizer, here.tensors)
@@ -107,18 +110,23 @@ def optimise(
             index, phase, scene, optimizer, clock, here.step if here else 0, left, seconds,
             rescue,
         )  # fmt: skip
-        fit(
-            phase.name,
-            _objective(conf, problem, phase, index, scene, rescue, optimizer),
-            problem.weights[phase.stage],
-            optimizer,
-            conf.optimize.decay,
-            clock,
-            leg.step,
-            [leg, *watch(phase, scene, leg.snapshot)],
-            _after_step(scene),
-            seconds,
-        )
+        try:
+            fit(
+                phase.name,
+                _objective(conf, problem, phase, index, scene, rescue, optimizer, group),
+                problem.weights[phase.stage],
+                optimizer,
+                conf.optimize.decay,
+                clock,
+                leg.step,
+                [leg, *watch(phase, scene, leg.snapshot)],
+                _after_step(scene),
+                seconds,
+                group,
+            )
+        except ProcessLost:  # between two changes of the parameters: the step is whole
+            keep(leg.snapshot())
+            raise
         keep(leg.snapshot())
         left = leg.place()
     assert isinstance(scene, MeshScene), "the last phase is always the mesh stage"
@@ -158,14 +166,26 @@ class _Leg:
 
     def snapshot(self) -> Checkpoint:
         """Everything that is needed to go on from here."""
-        tensors = {f"scene.{name}": value for name, value in self.scene.state_dict().items()}
         return Checkpoint(
             stage=self.phase.stage,
             step=self.step,
             seconds=self.seconds(),
-            tensors=tensors | optimizer_tensors(self.optimizer),
+            tensors=_scene_tensors(self.scene) | optimizer_tensors(self.optimizer),
             extra=asdict(self.place()),
         )
+
+
+def _begin(problem: Problem, phase: Phase, scene: AnyScene | None, group: Group) -> AnyScene:
+    """The scene that a phase begins with: one process makes it, the others get its bits."""
+    made: list[AnyScene] = []
+
+    def make() -> Checkpoint:
+        made.append(_enter(problem, phase, scene))
+        tensors = {name: value.cpu() for name, value in _scene_tensors(made[0]).items()}
+        return Checkpoint(phase.stage, 0, 0.0, tensors)
+
+    sent = group.first(make)
+    return made[0] if made else _restore(problem, phase, sent)
 
 
 def _enter(problem: Problem, phase: Phase, scene: AnyScene | None) -> AnyScene:
@@ -231,6 +251,10 @@ def _restore(problem: Problem, phase: Phase, start: Checkpoint) -> AnyScene:
     return scene
 
 
+def _scene_tensors(scene: AnyScene) -> dict[str, Tensor]:
+    return {f"scene.{name}": value for name, value in scene.state_dict().items()}
+
+
 def scene_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The scene's part of a checkpoint, by the names that its module gives."""
     return {
@@ -248,22 +272,23 @@ def _objective(
     scene: AnyScene,
     rescue: Rescue,
     optimizer: torch.optim.Optimizer,
+    group: Group,
 ) -> Callable[[int, float], dict[str, Tensor]]:
-    train, batch_size = problem.scene.train, conf.optimize.batch
+    train, batch_size = problem.scene.train, conf.optimize.batch * group.world
     compare = replace(problem.compare, wanted=frozenset(problem.weights[phase.stage]))
 
     def objective(step: int, progress: float) -> dict[str, Tensor]:
-        chosen = order_of(conf.seed, index, step, batch_size, len(train))
+        chosen = group.part(order_of(conf.seed, index, step, batch_size, len(train)))
         batch = shrunk(train.batch(chosen), phase.shrink)
         generator = generator_for(conf.seed, index, step)
         if isinstance(scene, TopologyScene):
             put_back = partial(rescue, scene, phase.resolution, optimizer)
             return topology_terms(
-                problem.backend, scene, batch, compare, problem.lens, generator, put_back
+                problem.backend, scene, batch, compare, problem.lens, generator, put_back, group
             )
         relative = conf.losses.laplacian_kind == "relative"
         return mesh_terms(
-            problem.backend, scene, batch, compare, problem.lens, generator, relative
+            problem.backend, scene, batch, compare, problem.lens, generator, relative, group
         )
 
     return objective

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from isolux.optimize.clock import Clock
+from isolux.optimize.distributed import ALONE, Group
 from isolux.optimize.observers import Observer, StepInfo
 from isolux.optimize.weights import Ramp, weighted_sum
 
@@ -24,6 +25,7 @@ def fit(
     observers: Sequence[Observer] = (),
     after_step: Callable[[], None] = lambda: None,
     seconds: Callable[[], float] = lambda: 0.0,
+    group: Group = ALONE,
 ) -> int:
     """Minimise the objective until the clock says that the stage is over.
 
@@ -38,6 +40,7 @@ def fit(
         observers: told of every step.
         after_step: puts parameters back into their range.
         seconds: that the run has taken so far, for the observers.
+        group: of processes that do the same steps; gradients and terms are averaged over it.
 
     Returns:
         The number of steps that the stage has made.
@@ -47,22 +50,26 @@ def fit(
             step, before it reaches a parameter.
     """
     step = first
-    while (progress := clock.progress(step)) < 1.0:
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * decay**progress
+    parameters = [p for param_group in optimizer.param_groups for p in param_group["params"]]
+    while (progress := group.same(clock.progress(step))) < 1.0:
+        for rates in optimizer.param_groups:
+            rates["lr"] = rates["initial_lr"] * decay**progress
         terms = objective(step, progress)
         total = weighted_sum(terms, weights, progress)
-        if not math.isfinite(total.item()):  # sync: a NaN found late is a lost night
-            bad = {name: term.item() for name, term in terms.items() if not term.isfinite()}
+        *means, mean_total = group.means([*terms.values(), total])
+        told = dict(zip(terms, means, strict=True))
+        if not math.isfinite(mean_total.item()):  # sync: a NaN found late is a lost night
+            bad = {name: term.item() for name, term in told.items() if not term.isfinite()}
             said = f"terms are not finite: {bad or 'their sum overflows'}"
             raise FloatingPointError(f"{stage}, step {step}: {said}")
         optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        group.average(parameters)
         if bad_groups := _not_finite(optimizer):
-            guilty = _guilty(objective(step, progress), weights, progress, optimizer)
+            guilty = _guilty(objective(step, progress), weights, progress, parameters)
             raise FloatingPointError(
                 f"{stage}, step {step}: gradients of {bad_groups} are not finite, "
-                f"from the terms {guilty}"
+                f"from the terms {group.union(guilty)}"
             )
         optimizer.step()
         after_step()
@@ -70,8 +77,8 @@ def fit(
             stage=stage,
             step=step,
             steps=clock.expected_steps(step + 1),
-            raw_terms={name: term.detach() for name, term in terms.items()},
-            raw_total=total.detach(),
+            raw_terms=told,
+            raw_total=mean_total,
             seconds=seconds(),
             progress=clock.progress(step + 1),
         )
@@ -98,10 +105,9 @@ def _guilty(
     terms: Mapping[str, Tensor],
     weights: Mapping[str, Ramp],
     progress: float,
-    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[Tensor],
 ) -> list[str]:
     """Names of the terms that give such gradients, each differentiated alone."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def is_guilty(name: str, term: Tensor) -> bool:
         if not term.requires_grad:

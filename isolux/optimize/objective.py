@@ -1,7 +1,9 @@
 """From a batch to named terms: the only file that names what the stages minimise.
 
 Munkberg et al. 2022, "Extracting Triangular 3D Models, Materials, and Lighting From Images",
-section 3 and supplement. Letters: v views, p covered pixels.
+section 3 and supplement. Letters: v views, p covered pixels. Where several processes share a
+batch (`group`), each draws random numbers for all of it and takes its own, and terms are such
+that their mean over the processes is the term of the whole batch.
 """
 
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from isolux.backends import Backend
 from isolux.backends.shade import image_loss
 from isolux.data.views import Batch
 from isolux.geometry.regularize import laplacian, normal_consistency, sign_changes
+from isolux.optimize.distributed import ALONE, Group, Share
 from isolux.optimize.scene import MeshScene, TopologyScene
 from isolux.render.draw import Lens, Picture, draw
 from isolux.render.gbuffer import Surface
@@ -56,6 +59,7 @@ def topology_terms(
     lens: Lens,
     generator: torch.Generator,
     put_back: Callable[[], bool] = lambda: False,
+    group: Group = ALONE,
 ) -> dict[str, Tensor]:
     """Terms of a step in which the surface is taken out of the distance field anew.
 
@@ -64,9 +68,10 @@ def topology_terms(
     """
     extracted = scene.geometry.surface(backend)
     surface = Surface.of(backend, extracted.vertices, extracted.faces)
-    picture, terms = _drawn(backend, scene, surface, batch, compare, lens, generator)
-    if not len(picture.gbuffer.pixels) and put_back():
-        return topology_terms(backend, scene, batch, compare, lens, generator)
+    picture, terms = _drawn(backend, scene, surface, batch, compare, lens, generator, group)
+    share = group.share(len(picture.gbuffer.pixels))
+    if not share.total and put_back():
+        return topology_terms(backend, scene, batch, compare, lens, generator, group=group)
     wanted = compare.wanted
     if "sdf" in wanted:
         terms["sdf"] = sign_changes(extracted.sdf, scene.geometry.edges)
@@ -77,14 +82,13 @@ def topology_terms(
     if "eikonal" in wanted:
         terms["eikonal"] = scene.geometry.eikonal(generator)
     if wanted & {"albedo_smooth", "orm_smooth"}:
-        here = picture.gbuffer.position[::_JITTERED].detach()
+        asked = _Asked.of(share)
+        here = asked.rows(picture.gbuffer.position).detach()
         low, high = scene.material.bounds.unbind(0)
-        shift = (
-            torch.randn(here.shape, generator=generator) * (0.5 * _WORLD_JITTER) * (high - low)
-        )
+        shift = asked.normal(here, generator) * (0.5 * _WORLD_JITTER) * (high - low)
         there = scene.material(here + shift)
-        at = torch.cat([picture.material.albedo, picture.material.orm], -1)[::_JITTERED]
-        terms |= _smoothness(at, there, wanted, picture)
+        at = asked.rows(torch.cat([picture.material.albedo, picture.material.orm], -1))
+        terms |= _smoothness(at, there, wanted, picture, asked, group)
     return terms | _shared(scene.light, picture, wanted)
 
 
@@ -96,10 +100,12 @@ def mesh_terms(
     lens: Lens,
     generator: torch.Generator,
     relative: bool,
+    group: Group = ALONE,
 ) -> dict[str, Tensor]:
     """Terms of a step in which the triangles stay and their vertices and textures move."""
     surface = scene.surface()
-    picture, terms = _drawn(backend, scene, surface, batch, compare, lens, generator)
+    picture, terms = _drawn(backend, scene, surface, batch, compare, lens, generator, group)
+    share = group.share(len(picture.gbuffer.pixels))
     wanted = compare.wanted
     if "laplacian" in wanted:
         moved = surface.vertices - scene.geometry.initial if relative else surface.vertices
@@ -109,14 +115,16 @@ def mesh_terms(
     if wanted & {"albedo_smooth", "orm_smooth"}:
         gbuffer = picture.gbuffer
         assert gbuffer.texcoord is not None
-        here = gbuffer.texcoord[::_JITTERED].detach()
-        shift = torch.randn(here.shape, generator=generator) * _TEXTURE_JITTER
+        asked = _Asked.of(share)
+        here = asked.rows(gbuffer.texcoord).detach()
+        shift = asked.normal(here, generator) * _TEXTURE_JITTER
         pair = scene.material.sample(torch.cat([here, here + shift]), None)[:, :6]
-        terms |= _smoothness(pair[: len(here)], pair[len(here) :], wanted, picture)
+        at, there = pair[: len(here)], pair[len(here) :]
+        terms |= _smoothness(at, there, wanted, picture, asked, group)
     if "normal_smooth" in wanted:
         normal = picture.material.normal
         flat = picture.alpha.new_zeros(0, 2) if normal is None else normal[:, :2]
-        terms["normal_smooth"] = flat.square().sum() / max(len(flat), 1)
+        terms["normal_smooth"] = flat.square().sum() * group.world / max(share.total, 1)
     return terms | _shared(scene.light, picture, wanted)
 
 
@@ -128,18 +136,44 @@ def _drawn(
     compare: ImageTerms,
     lens: Lens,
     generator: torch.Generator,
+    group: Group,
 ) -> tuple[Picture, dict[str, Tensor]]:
     """The batch's views of a surface, and the terms that compare them with the pictures."""
-    background = _random_background(batch, generator)
+    background = _random_background(batch, generator, group)
     light = scene.light.maps(backend)
     picture = draw(backend, surface, scene.material, light, batch.cameras, lens, background)
     return picture, compare(backend, picture, batch, background)
 
 
-def _random_background(batch: Batch, generator: torch.Generator) -> Float[Tensor, "v h w 3"]:
+def _random_background(
+    batch: Batch, generator: torch.Generator, group: Group
+) -> Float[Tensor, "v h w 3"]:
     """One colour a view: a silhouette that is wrong must not match by chance."""
-    views = len(batch.rgb)
-    return torch.rand(views, 1, 1, 3, generator=generator).expand(batch.rgb.shape)
+    views = len(batch.rgb) * group.world
+    return group.part(torch.rand(views, 1, 1, 3, generator=generator)).expand(batch.rgb.shape)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Which covered pixels are asked for their neighbourhood: every eighth of the batch."""
+
+    first: int  # of this process's pixels
+    before: int  # so many belong to processes before this one
+    total: int  # of all processes
+
+    @classmethod
+    def of(cls, share: Share) -> "_Asked":
+        before, total = (-(-count // _JITTERED) for count in (share.before, share.total))
+        return cls(-share.before % _JITTERED, before, total)
+
+    def rows(self, values: Float[Tensor, "p c"]) -> Float[Tensor, "q c"]:
+        return values[self.first :: _JITTERED]
+
+    def normal(
+        self, here: Float[Tensor, "q c"], generator: torch.Generator
+    ) -> Float[Tensor, "q c"]:
+        drawn = torch.randn(self.total, here.shape[1], generator=generator)
+        return drawn[self.before : self.before + len(here)]
 
 
 def _smoothness(
@@ -147,12 +181,15 @@ def _smoothness(
     there: Float[Tensor, "q 6"],
     wanted: frozenset[str],
     picture: Picture,
+    asked: _Asked,
+    group: Group,
 ) -> dict[str, Tensor]:
     """Mean change of albedo and ORM over the frame, background counted as smooth."""
     change = (there - here).abs().mean(dim=0)  # [6]; empty gives NaN, hence the branch
     if not len(here):
         change = here.new_zeros(6)
-    covered = picture.alpha.detach().mean()
+    change = change * (len(here) * group.world / max(asked.total, 1))
+    (covered,) = group.means([picture.alpha.detach().mean()])
     terms = {}
     if "albedo_smooth" in wanted:
         terms["albedo_smooth"] = change[:3].mean() * covered

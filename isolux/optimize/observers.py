@@ -270,25 +270,37 @@ def _duration(seconds: float) -> str:
 
 
 class Interrupt:
-    """Whether a person, or the machine's manager, has asked the run to end."""
+    """Whether a person, or the machine's manager, has asked the run to end.
 
-    def __init__(self) -> None:
+    Args:
+        agree: from what this process was asked to what all processes of the run do.
+    """
+
+    def __init__(self, agree: Callable[[bool], bool] = bool) -> None:
         self.requested = False
+        self._agree = agree
+
+    def agreed(self) -> bool:
+        """Whether any process of the run was asked; all of them must call it."""
+        return self._agree(self.requested)
 
     def raise_if_requested(self) -> None:
         """Raises KeyboardInterrupt if so; call it when the checkpoint is written."""
-        if self.requested:
+        if self.agreed():
             raise KeyboardInterrupt
 
 
 @contextmanager
-def catch_interrupts() -> Iterator[Interrupt]:
+def catch_interrupts(agree: Callable[[bool], bool] = bool) -> Iterator[Interrupt]:
     """Ctrl-C (and SIGTERM) sets a flag, so that the loop can finish its step and save.
 
     A second one raises KeyboardInterrupt at once. Outside the main thread signals cannot be
     caught, and the flag stays down. The handlers from before are put back at the end.
+
+    Args:
+        agree: as `Interrupt` takes it.
     """
-    interrupt = Interrupt()
+    interrupt = Interrupt(agree)
 
     def handle(number: int, frame: FrameType | None) -> None:
         if interrupt.requested:

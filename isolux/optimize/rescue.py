@@ -10,6 +10,7 @@ import logging
 import torch
 
 from isolux.data.views import Views
+from isolux.optimize.distributed import ALONE, Group
 from isolux.optimize.results import spread, surface_of
 from isolux.optimize.scene import TopologyScene
 from isolux.optimize.stages import Recipe
@@ -34,12 +35,21 @@ class Rescue:
         views: that the surface should show in.
         lens: their clip planes.
         done: how often it was put back before.
+        group: of processes that train it; the first one looks.
     """
 
-    def __init__(self, recipe: Recipe, views: Views, lens: Lens, done: int = 0) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        views: Views,
+        lens: Lens,
+        done: int = 0,
+        group: Group = ALONE,
+    ) -> None:
         self._recipe = recipe
         self._views = views
         self._lens = lens
+        self._group = group
         self.done = done
 
     def __call__(
@@ -73,9 +83,12 @@ class Rescue:
         )  # fmt: skip
         return True
 
-    @torch.no_grad()
     def _gone(self, scene: TopologyScene) -> str | None:
         """What is wrong with the surface; none if there is something to see of it."""
+        return self._group.first(lambda: self._looked(scene))
+
+    @torch.no_grad()
+    def _looked(self, scene: TopologyScene) -> str | None:
         backend, lens = self._recipe.backend, self._lens
         surface = surface_of(backend, scene)
         if not len(surface.faces):
