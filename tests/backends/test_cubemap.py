@@ -204,12 +204,26 @@ def test_fixed_point_sums_do_not_depend_on_the_order_of_threads() -> None:
     look, level = directions(3000).float(), 2 * random(3000, dtype=torch.float32)
     found = []
     torch.use_deterministic_algorithms(True)
-    for backwards in (False, True):
-        out = cubemap(emulated(backwards), levels, look, level)
-        found.append(torch.autograd.grad(out.square().sum(), levels))
-    torch.use_deterministic_algorithms(False)
-    use_host(None)
+    try:
+        for backwards in (False, True):
+            out = cubemap(emulated(backwards), levels, look, level)
+            found.append(torch.autograd.grad(out.square().sum(), levels))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        use_host(None)
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
     out = cubemap(backends.cpu(), levels, look, level)
     torch.testing.assert_close(found[0], torch.autograd.grad(out.square().sum(), levels))
+
+
+def test_on_a_device_a_direction_too_short_to_divide_by_is_none() -> None:
+    texels = random(6, 4, 4, 3, dtype=torch.float32).requires_grad_()
+    look = torch.tensor([[1e-42, 0.0, 0.0], [0.0, -1e-40, 1e-40]], requires_grad=True)
+    try:
+        out = cubemap(emulated(), [texels], look)
+        gradients = torch.autograd.grad(out.sum(), (texels, look))
+    finally:
+        use_host(None)
+    assert (out == 0).all()
+    assert all((gradient == 0).all() for gradient in gradients)
