@@ -6,6 +6,7 @@ dashboard, and listens on the loopback address unless a cluster is named.
 
 import io
 import os
+import socket
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
 from importlib import import_module
@@ -20,6 +21,7 @@ __all__ = ["RayEngine"]
 
 _STORE = 80_000_000  # bytes of the object store, near the least: nothing large goes through it
 _GIB = 2**30
+_PATIENCE = 10.0  # seconds until a head must have answered
 
 
 class RayEngine(Engine):
@@ -88,9 +90,13 @@ class RayEngine(Engine):
 
     def _connect(self, address: str) -> None:
         try:
+            _knock(address)
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # whatever its transport raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            reason = (
+                (getattr(error, "strerror", None) or str(error)).splitlines()
+                or [type(error).__name__]
+            )[0][:200]
             raise ConfError(
                 f"--address {address}: no cluster of Ray answers ({reason})"
             ) from None
@@ -138,6 +144,19 @@ class RayEngine(Engine):
     def close(self) -> None:
         """As Engine.close."""
         self._stack.close()
+
+
+def _knock(address: str) -> None:
+    """Whether anything listens there: without a head Ray ends the whole process.
+
+    Raises:
+        OSError, ValueError: nothing does, or it is no address.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    elif address != "auto":
+        raise ValueError("an address is auto, HOST:PORT or ray://HOST:PORT")
 
 
 def _first_words(error: BaseException) -> str:

@@ -1,9 +1,12 @@
 """A sweep taken apart into trials: their names, their settings, all checked beforehand."""
 
+import copy
+import functools
 import hashlib
 import itertools
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any, get_args
 from isolux.confs.describe import settings, shown
 from isolux.confs.errors import ConfError
 from isolux.confs.read import RUN, check_inputs, read_conf, resolved
+from isolux.confs.schema import RunConf
 from isolux.optimize.files import RunFolder
 from isolux.sweep.spec import SweepSpec, flat
 
@@ -62,6 +66,26 @@ class _Layer:
     values: Mapping[str, Any]
 
 
+class _Base:
+    """The settings that all trials start from, read once."""
+
+    def __init__(self, conf: str) -> None:
+        self._tree = resolved(read_conf(conf), {})
+
+    def with_values(self, values: Mapping[str, Any]) -> RunConf:
+        """Settings on top, checked and complained of as `read_conf` does, but for the file."""
+        tree = copy.deepcopy(self._tree)
+        for key, value in values.items():
+            _put(tree, key.split("."), value)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "conf.json")
+            path.write_text(json.dumps(tree), encoding="utf-8")
+            try:
+                return read_conf(path)
+            except ConfError as error:
+                raise ConfError(str(error).replace(f"{path}: ", "")) from None
+
+
 def trials_of(spec: SweepSpec, path: Path) -> list[Trial]:
     """Every combination of scene, variant and grid, in this order, the last one fastest.
 
@@ -80,10 +104,11 @@ def trials_of(spec: SweepSpec, path: Path) -> list[Trial]:
     names = [_name(layers) for layers in combinations]
     if twice := _twice(names):
         raise ConfError(f"{path}: two trials are called '{twice}': the same values twice?")
+    base = _Base(spec.conf)
     trials, mistakes = [], dict[str, None]()
     for name, layers in zip(names, combinations, strict=True):
         try:
-            trials.append(_trial(spec, path, name, layers))
+            trials.append(_trial(spec, path, name, layers, base))
         except (ConfError, FileNotFoundError) as error:
             for line in str(error).splitlines():
                 mistakes[_from(path, line, layers)] = None
@@ -182,23 +207,29 @@ def _clashes(spec: SweepSpec) -> Iterator[str]:
         yield "grid.out: the sweep names the folders of its trials"
 
 
-def _trial(spec: SweepSpec, path: Path, name: str, layers: list[_Layer]) -> Trial:
+def _trial(spec: SweepSpec, path: Path, name: str, layers: list[_Layer], base: _Base) -> Trial:
     assert spec.out is not None  # read_spec() sees to it
     values: dict[str, Any] = {}
     for layer in layers:
         values.update(layer.values)
     folder = path.absolute().parent
-    typed = [f"{key}={json.dumps(_placed(key, v, folder))}" for key, v in values.items()]
-    conf = read_conf(spec.conf, [*typed, f"out={json.dumps(str(spec.out / name))}"])
+    placed = {key: _placed(key, value, folder) for key, value in values.items()}
+    conf = base.with_values({**placed, "out": str(spec.out / name)})
     check_inputs(conf)
     if conf.threads == 0:
         conf = conf.model_copy(update={"threads": spec.resources.cpus})
     tree = resolved(conf, {})
     tree.pop(RUN)
-    varied = {**layers[2].values, **layers[3].values}
-    if layers[2].name:
-        varied = {"variant": layers[2].name, **layers[3].values}
-    return Trial(name, layers[1].name, varied, tree)
+    variant = {"variant": layers[2].name} if layers[2].name else {}
+    return Trial(name, layers[1].name, {**variant, **layers[3].values}, tree)
+
+
+def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
+    for part in parts[:-1]:
+        if not isinstance(tree.get(part), dict):
+            tree[part] = {}
+        tree = tree[part]
+    tree[parts[-1]] = value
 
 
 def _placed(key: str, value: Any, folder: Path) -> Any:
@@ -210,6 +241,7 @@ def _placed(key: str, value: Any, folder: Path) -> Any:
     return str(folder / Path(value).expanduser())
 
 
+@functools.cache
 def _path_settings() -> set[str]:
     paths = {
         item.key for item in settings() if Path in (item.annotation, *get_args(item.annotation))
