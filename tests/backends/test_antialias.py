@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from orders import both_orders
 from torch import Tensor
 
 from isolux import backends
@@ -142,6 +143,19 @@ def test_a_vertical_edge_by_hand(backend: Backend, edge: float, row: list[float]
     torch.testing.assert_close(image[0, :, :, 0], expected)
 
 
+def test_edges_of_45_degrees_count_once(backend: Backend) -> None:
+    """They are as steep as flat; d area / d scale is 2 area / scale."""
+    points = torch.tensor([[0.0, 0], [0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]], dtype=F64)
+    _, faces = fan(4)
+    scale = torch.tensor(1.03125, dtype=F64, requires_grad=True)
+    image, _ = soften(backend, clip_of(scale * points), faces, 64, 64)
+    image.sum().backward()
+    whole = 0.5 * 32.0**2
+    assert float(image.detach().sum()) == pytest.approx(whole * 1.03125**2, rel=0.01)
+    assert scale.grad is not None
+    assert float(scale.grad) == pytest.approx(2 * whole * 1.03125, rel=0.05)
+
+
 def test_inner_edges_stay_sharp(backend: Backend, sphere: Scene) -> None:
     """Colours of the faces mix along the outline only, never within the surface."""
     clip, faces = sphere(2, views=2)
@@ -248,6 +262,48 @@ def test_threads_do_not_change_a_bit(
         found.append((image.detach(), leaf.grad))
     for other in found[1:]:
         assert all(torch.equal(x, y) for x, y in zip(found[0], other, strict=True))
+
+
+def drawn(
+    backend: Backend, clip: Tensor, faces: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A softened picture of coloured faces, and gradients to its colours and positions."""
+    raster = rasterize(backends.cpu(), clip, faces, height, width)
+    generator = torch.Generator().manual_seed(2)
+    color = torch.rand(len(faces) + 1, 3, dtype=clip.dtype, generator=generator)
+    color = color[raster.triangle.long()].requires_grad_()
+    leaf = clip.clone().requires_grad_()
+    out = antialias(backend, color, raster, leaf, faces, edge_adjacency(backend, faces))
+    grads = torch.autograd.grad((out * color.detach().roll(1, dims=-1)).sum(), [color, leaf])
+    return out.detach(), *grads
+
+
+def test_sums_in_fixed_point_do_not_depend_on_the_order_of_threads(sphere: Scene) -> None:
+    """Nor do colours in any mode, as pixels gather them."""
+    clip, faces = sphere(3, views=2, dtype=torch.float32)
+
+    def run(backend: Backend) -> tuple[Tensor, Tensor, Tensor]:
+        return drawn(backend, clip, faces, 90, 120)
+
+    plain, fixed = both_orders(run, deterministic=False), both_orders(run, deterministic=True)
+    assert [torch.equal(*pair) for pair in zip(*plain, strict=True)] == [True, True, False]
+    assert [torch.equal(*pair) for pair in zip(*fixed, strict=True)] == [True, True, True]
+    torch.testing.assert_close(plain[0][2], fixed[0][2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("subdivisions", [0, 1, 4])
+@pytest.mark.parametrize("distance", [3.0, 1.05, 0.2])
+def test_colours_are_those_of_the_processor_bit_for_bit(
+    sphere: Scene, subdivisions: int, distance: float
+) -> None:
+    """From edges across the whole picture to triangles smaller than a pixel."""
+    clip, faces = sphere(subdivisions, views=2, dtype=torch.float32, distance=distance)
+    one, other = both_orders(lambda b: drawn(b, clip, faces, 80, 130), deterministic=False)
+    expected = drawn(backends.cpu(), clip, faces, 80, 130)
+    for found in (one, other):
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+        torch.testing.assert_close(found[2], expected[2], rtol=1e-4, atol=1e-4)
 
 
 def test_edges_behind_the_camera_do_no_harm(backend: Backend) -> None:

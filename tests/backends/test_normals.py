@@ -3,13 +3,12 @@
 import pytest
 import torch
 import trimesh
-from emulated import emulated
+from orders import both_orders
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from isolux import backends
 from isolux.backends import Backend
-from isolux.backends.cuda.launch import use_host
 from isolux.backends.normals import vertex_normals
 
 F64 = torch.float64
@@ -66,25 +65,16 @@ def test_where_no_face_counts_there_is_none(backend: Backend) -> None:
     assert vertex_normals(backend, points[:0], torch.zeros(0, 3).long()).shape == (0, 3)
 
 
-def _backwards_and_forwards(deterministic: bool) -> list[list[Tensor]]:
-    """Normals and gradients in single precision, by two orders of the threads."""
-    torch.use_deterministic_algorithms(deterministic)
-    try:
-        found = []
-        for backwards in (False, True):
-            points, faces = soup(torch.float32)
-            points.requires_grad_()
-            normals = vertex_normals(emulated(backwards), points, faces)
-            pull = torch.linspace(0.1, 1.0, normals.numel()).reshape(normals.shape)
-            found.append([normals.detach(), *torch.autograd.grad(normals, points, pull)])
-    finally:
-        torch.use_deterministic_algorithms(False)
-        use_host(None)
-    return found
-
-
 def test_sums_in_fixed_point_do_not_depend_on_the_order_of_threads() -> None:
-    plain, fixed = _backwards_and_forwards(False), _backwards_and_forwards(True)
+    points, faces = soup(torch.float32)
+    points.requires_grad_()
+
+    def run(backend: Backend) -> tuple[Tensor, Tensor]:
+        normals = vertex_normals(backend, points, faces)
+        pull = torch.linspace(0.1, 1.0, normals.numel()).reshape(normals.shape)
+        return normals.detach(), *torch.autograd.grad(normals, points, pull)
+
+    plain, fixed = both_orders(run, deterministic=False), both_orders(run, deterministic=True)
     for k in range(2):
         assert not torch.equal(plain[0][k], plain[1][k])
         assert torch.equal(fixed[0][k], fixed[1][k])
@@ -96,11 +86,6 @@ def test_a_vertex_that_is_no_number_spoils_its_neighbours_only() -> None:
     faces[faces == 0] = 1
     faces[0] = torch.tensor([0, 1, 2])
     points[0] = torch.nan
-    torch.use_deterministic_algorithms(True)
-    try:
-        found = vertex_normals(emulated(), points, faces)
-    finally:
-        torch.use_deterministic_algorithms(False)
-        use_host(None)
+    (found,), _ = both_orders(lambda b: [vertex_normals(b, points, faces)], deterministic=True)
     assert not found[:3].any()  # a length that is no number counts as none
     torch.testing.assert_close(found, vertex_normals(backends.cpu(), points, faces))

@@ -55,7 +55,7 @@ def largest(tensor: Tensor) -> Tensor:
 
 
 def _scale(bound: Tensor, terms: int) -> Tensor:
-    """A power of two by which sums stay below 2^62, and the largest term that it is made for."""
+    """A power of two by which sums stay below 2^62, and the largest term that it allows."""
     _, exponent = torch.frexp(bound.to(torch.float64))  # bound < 2^exponent
     power = _BITS - max(terms, 1).bit_length() - exponent.to(torch.int64)
     # From its bits, as a library's power function need not be exact.
