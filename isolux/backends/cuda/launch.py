@@ -30,7 +30,8 @@ FILES = tuple(
         if path.name.endswith(".cu")
     )
 )
-_EXACT = {"raster"}  # visibility: every operation rounded by itself, as on the processor
+# Visibility: every operation rounded by itself, as on the processor.
+_EXACT = {"antialias", "raster"}
 _THREADS = 256  # of a block
 _MOST_BLOCKS = 1 << 20  # a kernel's loop goes on from there
 _POINTERS = {
