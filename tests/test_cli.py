@@ -166,7 +166,7 @@ def test_doctor_answers() -> None:
     result = isolux("doctor", "--json")
     assert result.returncode == 0
     tree = json.loads(result.stdout)
-    assert tree["backends"].keys() == {"cpu", "reference"}
+    assert tree["backends"].keys() == {"cpu", "reference", "cuda"}
     assert tree["threads"]["processors"] >= 1
     assert tree["backend"] == "cpu"
 
