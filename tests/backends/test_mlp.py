@@ -13,11 +13,6 @@ from isolux.backends.cpu import pool
 from isolux.backends.encode import mlp
 
 
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return backends.select(request.param)
-
-
 def network(
     *sizes: int, dtype: torch.dtype = torch.float64
 ) -> tuple[list[Tensor], list[Tensor]]:
