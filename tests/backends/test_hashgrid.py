@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from emulated import emulated
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from isolux import backends
 from isolux.backends import Backend
 from isolux.backends.cpu import pool
+from isolux.backends.cuda.launch import use_host
 from isolux.backends.encode import HashGridSpec, hash_grid
 
 SMALL = HashGridSpec(levels=3, features=2, log2_rows=10, coarsest=4, finest=24)  # 2 direct
@@ -220,3 +222,58 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPat
     pool.set_threads(None)
     for one, many in zip(*results, strict=True):
         assert torch.equal(one, many)
+
+
+def _backwards_and_forwards(deterministic: bool) -> list[list[Tensor]]:
+    """Gradients to the table, of values and of slopes, by two orders of the threads."""
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        results = []
+        for backwards in (False, True):
+            backend = emulated(backwards)
+            points = random(3000, 3, dtype=torch.float32).requires_grad_()
+            table = (random(SMALL.rows, 2, dtype=torch.float32) - 0.5).requires_grad_()
+            encoded = hash_grid(backend, points, table, SMALL)
+            first = torch.autograd.grad(
+                encoded.square().sum(), (points, table), create_graph=True
+            )
+            (second,) = torch.autograd.grad(first[0].square().sum(), table)
+            results.append([*(t.detach() for t in first), second])
+    finally:
+        torch.use_deterministic_algorithms(False)
+        use_host(None)
+    return results
+
+
+def test_sums_in_fixed_point_do_not_depend_on_the_order_of_threads() -> None:
+    plain, fixed = _backwards_and_forwards(False), _backwards_and_forwards(True)
+    assert torch.equal(plain[0][0], plain[1][0])  # to the points: no threads share a sum
+    for k in (1, 2):
+        assert not torch.equal(plain[0][k], plain[1][k])
+        assert torch.equal(fixed[0][k], fixed[1][k])
+        size = float(plain[0][k].abs().max())
+        torch.testing.assert_close(plain[0][k], fixed[0][k], rtol=1e-5, atol=1e-6 * size)
+
+
+def test_fixed_point_holds_what_falls_in_one_place() -> None:
+    """All points in one corner, all gradients the largest one, along the steepest direction."""
+    points = torch.full((1000, 3), 0.5 / SMALL.scales[2], dtype=torch.float64)
+    points += 1e-12  # in the corner of a cell of the finest level
+    points.requires_grad_()
+    table = random(SMALL.rows, 2).requires_grad_()
+    results = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for backend in (emulated(), backends.reference()):
+            above = torch.ones(1000, SMALL.out_dim, dtype=torch.float64, requires_grad=True)
+            encoded = hash_grid(backend, points, table, SMALL)
+            slope, first = torch.autograd.grad(
+                encoded, (points, table), above, create_graph=True
+            )
+            (second,) = torch.autograd.grad(slope, table, -torch.ones_like(slope))
+            results.append((first.detach(), second))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        use_host(None)
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)

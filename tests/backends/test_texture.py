@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from emulated import emulated
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from isolux import backends
 from isolux.backends import Backend
 from isolux.backends.cpu import pool
+from isolux.backends.cuda.launch import use_host
 from isolux.backends.sample import Boundary, mip_chain, mipmapped, texture2d
 
 BOUNDARIES: list[Boundary] = ["wrap", "clamp"]
@@ -202,3 +204,28 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPat
     pool.set_threads(None)
     for one, many in zip(*results, strict=True):
         assert torch.equal(one, many)
+
+
+def _backwards_and_forwards(deterministic: bool) -> list[tuple[Tensor, ...]]:
+    """Gradients to texture and uv, by two orders of the threads."""
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        found = []
+        for backwards in (False, True):
+            texture = random(15, 12, 3, dtype=torch.float32).requires_grad_()
+            uv = random(3000, 2, seed=1, dtype=torch.float32).requires_grad_()
+            footprint = 0.3 * random(3000, 4, seed=2, dtype=torch.float32)
+            out = mipmapped(emulated(backwards), texture, uv, footprint)
+            found.append(torch.autograd.grad(out.square().sum(), (texture, uv)))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        use_host(None)
+    return found
+
+
+def test_sums_in_fixed_point_do_not_depend_on_the_order_of_threads() -> None:
+    plain, fixed = _backwards_and_forwards(False), _backwards_and_forwards(True)
+    assert not torch.equal(plain[0][0], plain[1][0])
+    assert torch.equal(plain[0][1], plain[1][1])  # to uv: no threads share a sum
+    assert torch.equal(fixed[0][0], fixed[1][0])
+    torch.testing.assert_close(plain[0][0], fixed[0][0])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from isolux.backends.cuda import fixed_point
 from isolux.backends.cuda.launch import launch
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ __all__ = ["backward", "forward", "second"]
 
 _GROUP = 4  # levels over which a thread adds up the gradient of a point
 _RUN = 4  # points over which a thread adds up the gradient of the table
+_ROUNDING = 1.001  # of a sum over these points, generously
 
 
 def forward(points: Tensor, table: Tensor, spec: "HashGridSpec", levels: int) -> Tensor:
@@ -81,14 +83,24 @@ def _scatter(
     levels: int,
 ) -> Tensor:
     """The adjoint of `_gather` in the table."""
-    out = table.new_zeros(table.shape)
+
+    def bound() -> Tensor:
+        most = _RUN * _ROUNDING * fixed_point.largest(columns).double()
+        if along is None:
+            return most
+        # A corner's weight is a product over axes; along x it changes by at most one cell.
+        return 3.0 * spec.scales[-1] * fixed_point.largest(along).double() * most
+
+    # A point's weights add up to 1, their slopes along an axis to twice the scale.
+    terms = len(points) if along is None else 2 * len(points)
+    sums = fixed_point.start(table.new_zeros(table.shape), bound, terms)
     count = levels * (spec.features // 2) * -(-len(points) // _RUN)
     launch(
         "hashgrid", "hashgrid_scatter", count,
-        points, along, columns, *_shapes(spec, points.device, points.dtype), out,
+        points, along, columns, *_shapes(spec, points.device, points.dtype), *sums,
         spec.features, _RUN, len(points), count,
     )  # fmt: skip
-    return out
+    return fixed_point.finish(*sums)
 
 
 def _slope(

@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from isolux.backends.cuda import fixed_point
 from isolux.backends.cuda.launch import launch
 from isolux.backends.reference.texture2d import THINNEST
 
@@ -40,12 +41,15 @@ def backward(
     at, shapes, wrap = _level_of(levels, uv, uv_da), _shapes_of(levels), boundary == "wrap"
     to_levels = to_uv = None
     if need_levels:
-        total = uv.new_zeros(sum(level.numel() for level in levels))
+        sizes = [level.numel() for level in levels]
+        sums = fixed_point.start(
+            uv.new_zeros(sum(sizes)), lambda: fixed_point.largest(above), len(uv)
+        )
         launch(
             "texture2d", "texture2d_scatter", above.numel(),
-            shapes, uv, at, above, total, wrap, channels, above.numel(),
+            shapes, uv, at, above, *sums, wrap, channels, above.numel(),
         )  # fmt: skip
-        parts = total.split([level.numel() for level in levels])
+        parts = torch.split(fixed_point.finish(*sums), sizes)
         to_levels = [part.view(level.shape) for part, level in zip(parts, levels, strict=True)]
     if need_uv:
         to_uv = torch.empty_like(uv)

@@ -103,22 +103,23 @@ KERNEL hashgrid_gather(const real* points, const real* along, const real* table,
   }
 }
 
-DEVICE void flush(real* table, const Level& l, const Cell& cell, int pairs, int pair, real* a,
-                  real* b) {
+DEVICE void flush(real* total, long long* fixed, const double* unit, const Level& l,
+                  const Cell& cell, int pairs, int pair, real* a, real* b) {
   unsigned row[8];
   rows_of(cell, l, row);
   for (int k = 0; k < 8; ++k) {
-    real* place = table + 2 * ((l.first + row[k]) * pairs + pair);
-    if (a[k] != 0) atomic_add(place, a[k]);
-    if (b[k] != 0) atomic_add(place + 1, b[k]);
+    size place = 2 * ((l.first + row[k]) * pairs + pair);
+    if (a[k] != 0) sum_up(total, fixed, unit, place, a[k]);
+    if (b[k] != 0) sum_up(total, fixed, unit, place + 1, b[k]);
     a[k] = b[k] = 0;
   }
 }
 
 // The adjoint of `hashgrid_gather` in the table. Indices are of (level, pair, run of points).
 KERNEL hashgrid_scatter(const real* points, const real* along, const real* grad,
-                        const real* scales, const long long* shapes, real* table, int features,
-                        int run, int number, int count) {
+                        const real* scales, const long long* shapes, real* total,
+                        long long* fixed, const double* unit, int features, int run, int number,
+                        int count) {
   int pairs = features / 2, runs = (number - 1) / run + 1;
   EACH(i, count) {
     int level = i / (pairs * runs), pair = i / runs % pairs, first = i % runs * run;
@@ -130,7 +131,7 @@ KERNEL hashgrid_scatter(const real* points, const real* along, const real* grad,
     for (int n = first; n < last; ++n) {
       Cell cell = cell_of(points, n, l.scale);
       if (cell.x != held.x || cell.y != held.y || cell.z != held.z)
-        flush(table, l, held, pairs, pair, a, b);
+        flush(total, fixed, unit, l, held, pairs, pair, a, b);
       held = cell;
       weights_of(cell, along, n, l.scale, weight);
       real g = above[n], h = above[(size)number + n];
@@ -139,7 +140,7 @@ KERNEL hashgrid_scatter(const real* points, const real* along, const real* grad,
         b[k] += weight[k] * h;
       }
     }
-    flush(table, l, held, pairs, pair, a, b);
+    flush(total, fixed, unit, l, held, pairs, pair, a, b);
   }
 }
 

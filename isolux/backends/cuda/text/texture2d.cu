@@ -96,7 +96,8 @@ KERNEL texture2d_forward(const real* base, const real* rest, const long long* sh
 
 // Gradients to the texels of all levels, which lie one after the other.
 KERNEL texture2d_scatter(const long long* shapes, const real* uv, const real* level,
-                         const real* grad, real* total, bool wrap, int channels, int count) {
+                         const real* grad, real* total, long long* fixed,
+                         const double* scale, bool wrap, int channels, int count) {
   EACH(i, count) {
     int p = i / channels, channel = i % channels;
     real above = grad[i];
@@ -107,7 +108,7 @@ KERNEL texture2d_scatter(const long long* shapes, const real* uv, const real* le
       real x = seen.x.inside, y = seen.y.inside, g = seen.share * above;
       real share[4] = {(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y};
       for (int k = 0; k < 4; ++k)
-        atomic_add(total + seen.texel[k] * channels + channel, share[k] * g);
+        sum_up(total, fixed, scale, seen.texel[k] * channels + channel, share[k] * g);
     }
   }
 }
