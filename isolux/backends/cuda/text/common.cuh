@@ -80,6 +80,24 @@ DEVICE int most(int a, int b) { return a > b ? a : b; }
 DEVICE bool is_finite(float x) { return fabsf(x) <= 3.402823466e38f; }
 DEVICE bool is_finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
 
+struct Vector {
+  real x, y, z;
+};
+
+DEVICE Vector operator+(Vector a, Vector b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+DEVICE Vector operator-(Vector a, Vector b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+DEVICE Vector operator*(Vector a, real s) { return {a.x * s, a.y * s, a.z * s}; }
+DEVICE real dot(Vector a, Vector b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
+DEVICE Vector cross(Vector a, Vector b) {
+  return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
+}
+DEVICE Vector vector_at(const real* array, size i) {
+  return {array[3 * i], array[3 * i + 1], array[3 * i + 2]};
+}
+DEVICE void put_vector(real* array, size i, Vector a) {
+  array[3 * i] = a.x, array[3 * i + 1] = a.y, array[3 * i + 2] = a.z;
+}
+
 // Adds to total[k]; where `fixed` is given, to fixed[k] in steps of 1 / scale[0], which has one
 // result whatever the order (fixed_point.py). A term above scale[1] or not a number would not fit:
 // it makes total[k] NaN.

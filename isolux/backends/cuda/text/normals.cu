@@ -1,26 +1,10 @@
 // Normals at vertices: the sums of their faces' cross products, brought to unit length.
 // Where `sizes` is given, no term is added: it gets a bound on the face's.
 
-struct Vector {
-  real x, y, z;
-};
-
-DEVICE Vector normals_at(const real* array, int i) {
-  const real* v = array + 3 * (size)i;
-  return {v[0], v[1], v[2]};
-}
-
-DEVICE Vector operator+(Vector a, Vector b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
-DEVICE Vector operator-(Vector a, Vector b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
-
-DEVICE Vector cross(Vector a, Vector b) {
-  return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
-}
-
 DEVICE real extent(Vector a) { return magnitude(a.x) + magnitude(a.y) + magnitude(a.z); }
 
-DEVICE void add(real* total, long long* fixed, const double* scale, int i, Vector a) {
-  size k = 3 * (size)i;
+DEVICE void add(real* total, long long* fixed, const double* scale, size i, Vector a) {
+  size k = 3 * i;
   sum_up(total, fixed, scale, k, a.x);
   sum_up(total, fixed, scale, k + 1, a.y);
   sum_up(total, fixed, scale, k + 2, a.z);
@@ -30,8 +14,8 @@ KERNEL normals_sum(const real* vertices, const int* faces, real* sizes, real* to
                    long long* fixed, const double* scale, int count) {
   EACH(f, count) {
     const int* corner = faces + 3 * (size)f;
-    Vector a = normals_at(vertices, corner[0]);
-    Vector n = cross(normals_at(vertices, corner[1]) - a, normals_at(vertices, corner[2]) - a);
+    Vector a = vector_at(vertices, corner[0]);
+    Vector n = cross(vector_at(vertices, corner[1]) - a, vector_at(vertices, corner[2]) - a);
     if (sizes) {
       sizes[f] = extent(n);
       continue;
@@ -67,10 +51,10 @@ KERNEL normals_backward(const real* vertices, const int* faces, const real* acro
                         real* total, long long* fixed, const double* scale, int count) {
   EACH(f, count) {
     const int* corner = faces + 3 * (size)f;
-    Vector g = normals_at(across, corner[0]) + normals_at(across, corner[1]) +
-               normals_at(across, corner[2]);
-    Vector a = normals_at(vertices, corner[0]);
-    Vector u = normals_at(vertices, corner[1]) - a, v = normals_at(vertices, corner[2]) - a;
+    Vector g = vector_at(across, corner[0]) + vector_at(across, corner[1]) +
+               vector_at(across, corner[2]);
+    Vector a = vector_at(vertices, corner[0]);
+    Vector u = vector_at(vertices, corner[1]) - a, v = vector_at(vertices, corner[2]) - a;
     Vector to_b = cross(v, g), to_c = cross(g, u);
     if (sizes) {
       sizes[f] = extent(to_b) + extent(to_c);
@@ -78,6 +62,6 @@ KERNEL normals_backward(const real* vertices, const int* faces, const real* acro
     }
     add(total, fixed, scale, corner[1], to_b);
     add(total, fixed, scale, corner[2], to_c);
-    add(total, fixed, scale, corner[0], {-to_b.x - to_c.x, -to_b.y - to_c.y, -to_b.z - to_c.z});
+    add(total, fixed, scale, corner[0], (to_b + to_c) * -1);
   }
 }
