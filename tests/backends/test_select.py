@@ -306,8 +306,8 @@ def test_licences_are_told_once(
 def test_a_run_with_every_package(
     install: Callable[..., None],
     isolux_train: Callable[..., int],
+    scene_folder: Path,
     tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The whole path, and the record of it in the run's settings."""
     from isolux.confs.read import read_conf
@@ -327,8 +327,9 @@ def test_a_run_with_every_package(
         "material.texture_size=16",
         "geometry.extractor=flexicubes",
         "data.test_views=1",
+        f"data.path={scene_folder}",
     ]
-    assert isolux_train("demo", out, "backend=cuda", *settings, *named) == 0
+    assert isolux_train("nerf_synthetic", out, "backend=cuda", *settings, *named) == 0
     kept = read_conf(out / "conf.json").operators
     assert kept.hash_grid == "tinycudann"
     assert (out / "mesh" / "mesh.glb").is_file()
