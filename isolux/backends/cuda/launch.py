@@ -77,6 +77,7 @@ def launch(file: str, kernel: str, count: int, *arguments: Tensor | float | None
         ValueError: arguments that do not fit what the text declares, or tensors that are not
             on a CUDA device.
         CompileError, DriverError, OSError: what the device's software refuses.
+        MemoryError: the device is full; names the file.
     """
     if count <= 0:
         return
@@ -98,9 +99,10 @@ def launch(file: str, kernel: str, count: int, *arguments: Tensor | float | None
     elif device.type == "cuda":
         blocks = min(-(-count // _THREADS), _MOST_BLOCKS)
         with torch.cuda.device(device):
+            driver.use(device.index)
             stream = torch.cuda.current_stream(device).cuda_stream
             function = _function(file, kernel, name, device.index)
-            driver.start(function, blocks, _THREADS, stream, values)
+            driver.start(function, blocks, _THREADS, stream, values, f"{kernel} of {file}.cu")
     else:
         raise ValueError(f"backend=cuda needs its tensors on a CUDA device, got {device}")
 
@@ -179,16 +181,21 @@ def _function(file: str, kernel: str, real: str, index: int) -> driver.Function:
 @cache
 def _module(file: str, real: str, index: int) -> ctypes.c_void_p:
     major, minor = torch.cuda.get_device_capability(index)
-    return driver.load(_cubin(source(file, real), file, f"sm_{major}{minor}"))
+    architecture, text = f"sm_{major}{minor}", source(file, real)
+    name = f"{file}.cu ({architecture}, NVRTC {'.'.join(map(str, nvrtc.version()))})"
+    try:
+        return driver.load(_cubin(text, file, architecture), name)
+    except driver.ImageError:  # a file of the cache may be damaged
+        return driver.load(_cubin(text, file, architecture, anew=True), name)
 
 
-def _cubin(text: str, file: str, architecture: str) -> bytes:
-    """Machine code, from the cache or compiled now and kept there if it can be."""
+def _cubin(text: str, file: str, architecture: str, anew: bool = False) -> bytes:
+    """Machine code: from the cache unless anew, else compiled and kept there if it can be."""
     options = options_of(file)
     key = hashlib.sha256(repr((text, architecture, options, nvrtc.version())).encode())
     folder = cache_directory()
     path = None if folder is None else folder / f"{file}-{key.hexdigest()[:24]}.cubin"
-    if path is not None:
+    if path is not None and not anew:
         with suppress(OSError):
             return path.read_bytes()
     cubin, _ = nvrtc.compile_text(text, f"{file}.cu", architecture, options)

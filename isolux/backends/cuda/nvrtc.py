@@ -5,6 +5,7 @@ nvidia-cuda-nvrtc. It needs neither a driver nor a device, so compiling is teste
 """
 
 import ctypes
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -123,10 +124,29 @@ def _library() -> ctypes.CDLL:
 
 
 def _candidates() -> Iterator[str | Path]:
-    """Files, newest first, then names that the system may know."""
+    """Files, then names that the system may know; torch's CUDA first, then the newest.
+
+    A driver runs code of its own major version and of older ones. That of torch's build suits
+    the driver; what else is installed may be too new.
+    """
+    from torch.version import cuda  # here: compiling by itself needs no torch
+
+    wanted = int(cuda.split(".")[0]) if cuda else 0
     pattern = "nvrtc64_*_0.dll" if sys.platform == "win32" else "libnvrtc.so.*"
+    found: list[Path] = []
     for package, inner in (("nvidia", "*/lib"), ("nvidia", "*/bin*"), ("torch", "lib")):
         spec = util.find_spec(package)
         for root in (spec.submodule_search_locations or []) if spec else []:
-            yield from sorted(Path(root).glob(f"{inner}/{pattern}"), reverse=True)
-    yield from ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
+            found += Path(root).glob(f"{inner}/{pattern}")
+    yield from sorted(found, key=lambda path: _rank(path, wanted), reverse=True)
+    for major in sorted((12, 13), key=lambda major: (major == wanted, major), reverse=True):
+        yield f"libnvrtc.so.{major}"
+    yield "libnvrtc.so"
+
+
+def _rank(path: Path, wanted: int) -> tuple[bool, list[int]]:
+    """Whether a library is of the wanted major version, and its version."""
+    numbers = [int(number) for number in re.findall(r"\d+", path.name)]
+    if path.suffix == ".dll":  # nvrtc64_130_0.dll is of 13.0
+        numbers = [numbers[1] // 10, numbers[1] % 10]
+    return numbers[:1] == [wanted], numbers
