@@ -178,10 +178,12 @@ class _Joined(Group):
             raise ProcessLost(self._told(str(error))) from error
 
     def _told(self, reason: str) -> str:
-        short = reason.strip().partition("\n")[0].rpartition("] ")[2] or reason
+        # Gloo begins with the place in its source, and goes on about what that may mean.
+        short = reason.strip().partition("\n")[0].partition(".cc:")[2] or reason
+        short = short.partition("] ")[2].partition(". ")[0] or reason
         return (
             f"process {self.rank} of {self.world}: another process has ended or does not "
-            f"answer ({short[:80]}); go on from the last checkpoint with --resume"
+            f"answer ({short[:90]}); go on from the last checkpoint with --resume"
         )
 
 
