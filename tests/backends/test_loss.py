@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from orders import both_orders
 from torch import Tensor
 from torch.autograd import gradcheck
 
@@ -13,11 +14,6 @@ from isolux.backends.cpu import pool
 from isolux.backends.shade import ImageLoss, image_loss
 
 KINDS: list[ImageLoss] = ["logl1", "logl2", "mse", "smape", "relmse"]
-
-
-@pytest.fixture(params=["cpu", "reference"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return backends.select(request.param)
 
 
 @pytest.fixture(params=KINDS)
@@ -116,11 +112,11 @@ def test_an_empty_image_has_no_distance(backend: Backend, kind: ImageLoss) -> No
     loss.backward()
 
 
-def test_backends_agree_in_single_precision(kind: ImageLoss) -> None:
+def test_backends_agree_in_single_precision(backend: Backend, kind: ImageLoss) -> None:
     found = []
-    for name in ("cpu", "reference"):
+    for which in (backend, backends.reference()):
         values = [t.requires_grad_() for t in images(2, 20, 30, dtype=torch.float32)]
-        loss = image_loss(backends.select(name), kind, *values)
+        loss = image_loss(which, kind, *values)
         found.append((loss.detach(), *torch.autograd.grad(loss, values)))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
@@ -144,15 +140,38 @@ def test_any_number_of_threads_gives_the_same_bits(
         assert torch.equal(one, many)
 
 
+@pytest.mark.parametrize("threads", [1, 64, 10_000])
+def test_each_thread_takes_its_share_of_pixels(
+    kind: ImageLoss, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More pixels than threads or fewer, in both orders: one sum to the last bit."""
+    from isolux.backends.cuda import image_loss as kernels
+
+    monkeypatch.setattr(kernels, "_SUMS", threads)
+
+    def run(backend: Backend) -> tuple[Tensor, ...]:
+        values = images(1, 20, 35, dtype=torch.float32)
+        values[0].requires_grad_()
+        loss = image_loss(backend, kind, *values)
+        return loss.detach(), *torch.autograd.grad(loss, values[0])
+
+    one, other = both_orders(run, deterministic=False)
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+    for found, expected in zip(one, run(backends.cpu()), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cuda"], indirect=True)
 @pytest.mark.parametrize("kind", ["logl1", "logl2"])
-def test_tones_in_float32_are_as_exact_as_its_digits(kind: ImageLoss) -> None:
+def test_tones_in_float32_are_as_exact_as_its_digits(backend: Backend, kind: ImageLoss) -> None:
     """The polynomials on bits against the C library in float64, over all magnitudes."""
     rgb = torch.logspace(-9.0, 4.8, 3 * 40_000, dtype=torch.float32).reshape(1, 200, 200, 3)
     black, weight = torch.zeros_like(rgb), torch.ones(1, 200, 200, 1)
     found, slopes = [], []
     for dtype in (torch.float32, torch.float64):
         x = rgb.to(dtype).requires_grad_()
-        loss = image_loss(backends.cpu(), kind, x, black.to(dtype), weight.to(dtype))
+        loss = image_loss(backend, kind, x, black.to(dtype), weight.to(dtype))
         found.append(loss.double())
         slopes.append(torch.autograd.grad(loss, x)[0].double())
     torch.testing.assert_close(*found, rtol=1e-6, atol=0.0)

@@ -61,6 +61,8 @@ DEVICE float log_two(float x) { return log2f(x); }
 DEVICE double log_two(double x) { return log2(x); }
 DEVICE float natural_log(float x) { return logf(x); }
 DEVICE double natural_log(double x) { return log(x); }
+DEVICE float log_of_one_plus(float x) { return log1pf(x); }
+DEVICE double log_of_one_plus(double x) { return log1p(x); }
 DEVICE float exponential(float x) { return expf(x); }
 DEVICE double exponential(double x) { return exp(x); }
 DEVICE float hyperbolic_tangent(float x) { return tanhf(x); }
