@@ -104,8 +104,9 @@ def drive(
         tell(name, result)
 
     while waiting or running:
-        if asked.times:
-            given_up = min(given_up, time.monotonic() + _GIVE_UP)
+        if asked.times and given_up == float("inf"):
+            given_up = time.monotonic() + _GIVE_UP
+            engine.withdraw()
             for attempt in waiting:
                 note(attempt.name, replace(results[attempt.name], state="interrupted"))
             waiting.clear()

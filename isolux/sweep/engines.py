@@ -41,6 +41,10 @@ class Engine(ABC):
     def finished(self, seconds: float) -> list[tuple[Attempt, Outcome]]:
         """Attempts that have ended since the last call; waits so long for one at most."""
 
+    def withdraw(self) -> None:
+        """Take back what has not begun yet. Where the stop file does that, there is no need."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Give back what the engine holds. What still runs is ended."""

@@ -18,6 +18,7 @@ from isolux.sweep.spec import SweepSpec
 __all__ = ["SlurmEngine"]
 
 _SPARE = 10  # minutes of a job beyond those of its trial: start, results, checkpoint
+_ASK = 60.0  # seconds between questions to SLURM, whose own interval grows to ten minutes
 _EVERY = 0.2  # seconds between looks for files of results
 
 
@@ -61,6 +62,8 @@ class SlurmEngine(Engine):
         )
         self._environment = hidden_gpus(resources)
         self._jobs: dict[str, tuple[Any, Attempt]] = {}
+        self._withdrawn: list[tuple[Attempt, Outcome]] = []
+        self._ask = time.monotonic() + _ASK
         self.slots = min(resources.parallel or trials, trials)
         self.name = "SLURM" + (f", partition {slurm.partition}" if slurm.partition else "")
 
@@ -77,12 +80,29 @@ class SlurmEngine(Engine):
     def finished(self, seconds: float) -> list[tuple[Attempt, Outcome]]:
         """As Engine.finished. A job that SLURM ended is a crash of its attempt."""
         until = time.monotonic() + seconds
+        if self._jobs and time.monotonic() > self._ask:
+            self._ask = time.monotonic() + _ASK
+            next(iter(self._jobs.values()))[0].done(force_check=True)  # asks for all of them
         while True:
             ended = [number for number, (job, _) in self._jobs.items() if job.done()]
-            if ended or time.monotonic() > until:
+            if ended or self._withdrawn or time.monotonic() > until:
                 break
             time.sleep(_EVERY)
-        return [(self._jobs[number][1], _outcome(*self._jobs.pop(number))) for number in ended]
+        outcomes = [
+            (self._jobs[number][1], _outcome(*self._jobs.pop(number))) for number in ended
+        ]
+        outcomes += self._withdrawn
+        self._withdrawn = []
+        return outcomes
+
+    def withdraw(self) -> None:
+        """As Engine.withdraw: jobs in SLURM's queue would wait there for days."""
+        for number, (job, attempt) in list(self._jobs.items()):
+            if job.watcher.get_state(number, mode="force").upper() == "PENDING":
+                job.cancel()
+                outcome = Outcome("interrupted", reason="stopped before it began")
+                self._withdrawn.append((attempt, outcome))
+                del self._jobs[number]
 
     def close(self) -> None:
         """As Engine.close: jobs that wait or run are cancelled."""
@@ -91,7 +111,7 @@ class SlurmEngine(Engine):
         self._jobs.clear()
 
 
-def _outcome(job: Any, attempt: Attempt) -> Outcome:
+def _outcome(job: Any, _: Attempt) -> Outcome:
     errors: Any = import_module("submitit.core.utils")
     try:
         outcome: Outcome = job.result()
