@@ -316,6 +316,7 @@ SPECS = [
     HashGridSpec(levels=7, log2_rows=15, coarsest=4, finest=256),  # doubles: whole scales
     HashGridSpec(levels=1, coarsest=16, finest=16),
     HashGridSpec(levels=5, features=4, log2_rows=12, coarsest=3, finest=90),
+    HashGridSpec(levels=2, log2_rows=19, coarsest=3, finest=64),  # rounds up to 65 corners
     HashGridSpec(levels=2, features=8, log2_rows=28, coarsest=2, finest=600),
 ]
 

@@ -57,6 +57,8 @@ def rasterize(
     assert ranges is None
     _asserted(pos, torch.float32, 3)
     _asserted(tri, torch.int32, 2)
+    proper = tri[(tri != tri.roll(1, dims=1)).all(dim=1)].long()
+    assert pos[:, proper].isfinite().all(), "what becomes of such a triangle is not documented"
     height, width = resolution
     triangle, uv, depth = raster.forward(pos, tri.flip(0), height, width, None)
     drawn = triangle > 0

@@ -91,8 +91,6 @@ class _FlexiCubes:
             if out.requires_grad  # not so where there is no surface
         ]
         asked = [leaf for leaf in leaves if leaf is not None]
-        if not pairs:
-            return tuple(None if leaf is None else torch.zeros_like(leaf) for leaf in leaves)
         found = iter(
             torch.autograd.grad(
                 [out for out, _ in pairs],
