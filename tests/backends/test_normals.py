@@ -65,6 +65,16 @@ def test_where_no_face_counts_there_is_none(backend: Backend) -> None:
     assert vertex_normals(backend, points[:0], torch.zeros(0, 3).long()).shape == (0, 3)
 
 
+def test_a_sum_next_to_nothing_counts_as_none(backend: Backend) -> None:
+    """Its direction would be rounding; the limit is 1e-24 of its squared length."""
+    points, faces = torch.eye(3, dtype=F64), torch.tensor([[0, 1, 2]])
+    for side, there in ((1e-5, True), (1e-7, False)):
+        leaf = (side * points).requires_grad_()
+        normals = vertex_normals(backend, leaf, faces)
+        assert bool(normals.any()) is there
+        assert bool(torch.autograd.grad(normals[0, 0], leaf)[0].any()) is there
+
+
 def test_sums_in_fixed_point_do_not_depend_on_the_order_of_threads() -> None:
     points, faces = soup(torch.float32)
     points.requires_grad_()

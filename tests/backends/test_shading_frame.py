@@ -88,6 +88,22 @@ def test_a_flat_perturbation_changes_nothing(backend: Backend) -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_a_perturbation_never_points_inwards(backend: Backend) -> None:
+    """Its z is held to 0.001, and has no gradient there."""
+    given = inputs(50)
+    bump = given[8].clone()
+    bump[:, 2] = -bump[:, 2].abs()
+    held = bump.clone()
+    held[:, 2] = 1e-3
+    bump.requires_grad_()
+    found, expected = (shading_frame(backend, *given[:8], b) for b in (bump, held))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.detach(), b)
+    (grad,) = torch.autograd.grad(sum(t.square().sum() + t.sum() for t in found), bump)
+    assert grad[:, :2].any()
+    assert not grad[:, 2].any()
+
+
 def test_vectors_without_length_and_no_pixels_at_all_are_finite(backend: Backend) -> None:
     for count in (0, 4):
         given = inputs(count)

@@ -86,8 +86,8 @@ KERNEL antialias_mark(const real* p, const int* faces, const int* opposite, cons
       double begin = 0.0, end = 1.0;  // the part of the edge within reach of the row
       if (bottom - top > slack) {
         double one = (row + 0.5 - reach - yi) / rise, other = (row + 0.5 + reach - yi) / rise;
-        begin = least(most(least(one, other) - slack, 0.0), 1.0);
-        end = least(most(most(one, other) + slack, 0.0), 1.0);
+        begin = least(most(least(one, other) - 1e-9, 0.0), 1.0);
+        end = least(most(most(one, other) + 1e-9, 0.0), 1.0);
       }
       double left = xi + least(begin * run, end * run), right = xi + most(begin * run, end * run);
       double low = most(upper(left - 0.5 - reach), 0.0);
