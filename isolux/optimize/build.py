@@ -57,11 +57,16 @@ class Problem:
     base_mesh: Mesh | None
 
 
-def select_backend(conf: RunConf) -> Backend:
+def select_backend(conf: RunConf, elsewhere: bool = False) -> Backend:
     """The operators that a configuration asks for, with its number of threads.
 
     Torch itself gets one thread: its reductions depend on the number of threads, ours do not,
     and its idle workers spin beside ours.
+
+    Args:
+        conf: the settings.
+        elsewhere: they may be another machine's. What cannot be had here is told and done
+            without, since results do not depend on the backend.
 
     Raises:
         ValueError, ImportError: what cannot be had here, in one line.
@@ -69,7 +74,13 @@ def select_backend(conf: RunConf) -> Backend:
     torch.set_num_threads(1)
     pool.set_threads(conf.threads or os.cpu_count() or 1)
     taken = conf.operators.model_dump(exclude_none=True)
-    backend = backends.select(conf.backend, taken)
+    try:
+        backend = backends.select(conf.backend, taken)
+    except (ValueError, ImportError) as error:
+        if not elsewhere:
+            raise
+        backend = backends.select("auto")
+        _log.warning("%s; going on with backend=%s", error, backend.name)
     for operator, source in backend.taken.items():
         _log.info("operators.%s: from %s", operator, source)
     return backend

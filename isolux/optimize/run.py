@@ -95,7 +95,7 @@ def load(folder: Path) -> Run:
             f"{folder}: the run is still in its {checkpoint.stage} stage; "
             "finish it with --resume"
         )
-    backend = select_backend(conf)
+    backend = select_backend(conf, elsewhere=True)
     scene = restored_mesh_scene(
         backend,
         scene_state(checkpoint),

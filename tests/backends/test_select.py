@@ -333,3 +333,19 @@ def test_a_run_with_every_package(
     kept = read_conf(out / "conf.json").operators
     assert kept.hash_grid == "tinycudann"
     assert (out / "mesh" / "mesh.glb").is_file()
+
+
+@pytest.mark.usefixtures("with_threads")
+def test_a_run_from_another_machine_is_opened(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results do not depend on the backend; training on is another matter."""
+    from isolux.confs.read import read_conf
+    from isolux.optimize.build import select_backend
+
+    monkeypatch.setattr(backends, "why_not_cuda", lambda: "no device")
+    conf = read_conf("demo", ["backend=cuda", "operators.mlp=tinycudann", "threads=1"])
+    with pytest.raises(ValueError, match="backend=cuda: no device"):
+        select_backend(conf)
+    assert select_backend(conf, elsewhere=True) is backends.cpu()
+    assert "backend=cuda: no device; going on with backend=cpu" in caplog.text
