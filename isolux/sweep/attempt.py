@@ -13,13 +13,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from isolux.optimize.files import RunFolder
 from isolux.optimize.lock import locked
 from isolux.sweep.child import PARENT
 
-__all__ = ["NOW", "Attempt", "Outcome", "State", "run_attempt"]
+__all__ = ["NOW", "Attempt", "Outcome", "State", "reached", "run_attempt"]
 
 State = Literal["done", "crashed", "failed", "mistake", "out of time", "interrupted"]
 NOW = "now"  # content of a stop file that grants no time for a checkpoint
@@ -64,7 +64,7 @@ def run_attempt(attempt: Attempt) -> Outcome:
     folder = RunFolder(attempt.folder)
     if not _free(attempt.folder, attempt.stop):
         return Outcome("failed", reason=f"{attempt.folder}: another run is writing here")
-    if folder.metrics.is_file():
+    if reached(folder):
         return Outcome("done", 0)
     began = time.monotonic()
     command = [
@@ -80,6 +80,14 @@ def run_attempt(attempt: Attempt) -> Outcome:
         code, ended = _watched(command, attempt, log)
     state, reason = _judged(code, ended, folder, _said(attempt.log, start))
     return Outcome(state, code, reason, time.monotonic() - began)
+
+
+def reached(folder: RunFolder) -> dict[str, Any]:
+    """What a run reached, which it writes last; empty before its end, or if it was spoilt."""
+    try:
+        return folder.read_json(folder.metrics)
+    except (OSError, ValueError):
+        return {}
 
 
 def _asked(stop: Path) -> str:
@@ -157,7 +165,7 @@ def _said(log: Path, start: int) -> list[str]:
 def _judged(code: int, ended: str, folder: RunFolder, said: list[str]) -> tuple[State, str]:
     """What an exit code means, with a line of what was said."""
     if code == 0:
-        if folder.metrics.is_file():
+        if reached(folder):
             return "done", ""
         return "failed", "it ended well, but metrics.json is not there"
     if ended == "out of time":

@@ -98,7 +98,8 @@ class RayEngine(Engine):
                 or [type(error).__name__]
             )[0][:200]
             raise ConfError(
-                f"--address {address}: no cluster of Ray answers ({reason})"
+                f"--address {address}: no cluster of Ray answers ({reason}); one that wants"
+                " its token needs RAY_AUTH_MODE=token"
             ) from None
 
     def _check_nodes(self, resources: Resources) -> None:

@@ -17,6 +17,7 @@ from isolux.confs.errors import ConfError
 from isolux.confs.read import RUN, check_inputs, read_conf, resolved
 from isolux.confs.schema import RunConf
 from isolux.optimize.files import RunFolder
+from isolux.sweep.attempt import reached
 from isolux.sweep.spec import SweepSpec, flat
 
 __all__ = ["OWN", "Trial", "changed_since", "trials_of"]
@@ -51,10 +52,7 @@ class Trial:
     @property
     def metrics(self) -> dict[str, Any]:
         """What it reached; empty before its end, or where the file cannot be read."""
-        try:
-            return self.folder.read_json(self.folder.metrics)
-        except (OSError, ValueError):
-            return {}
+        return reached(self.folder)
 
 
 @dataclass(frozen=True)
