@@ -54,6 +54,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
 }
 
 
+# Operators run on a device's tensors, but nothing above moves tensors there; None when it does.
+_PLACEMENT: str | None = "training does not place its tensors on a device yet: take backend=cpu"
+
+
 def _load(package: str, operator: str) -> Operator | Callable[..., Any]:
     module, *names = _HOMES[operator]
     home = import_module(f"isolux.backends.{package}.{module}")
@@ -94,7 +98,9 @@ def why_not_cuda() -> str | None:
     if problem := cuda_problem():
         return problem
     lacking = [name for name, (module, *_) in _HOMES.items() if not _is_there("cuda", module)]
-    return f"it has no {', '.join(lacking)} yet: take backend=cpu" if lacking else None
+    if lacking:
+        return f"it has no {', '.join(lacking)} yet: take backend=cpu"
+    return _PLACEMENT
 
 
 def _is_there(package: str, module: str) -> bool:
