@@ -126,18 +126,10 @@ class RenderedViews(Views):
         height, width = self.size
         drawn: dict[int, Tensor] = {}
         missing = [i for i in dict.fromkeys(indices) if i not in self._kept]
-        if missing:
-            cameras = self._cameras[missing]
-            rgb, alpha = photograph(
-                self._backend, self._surface, self._material, self._light, cameras, self._lens
-            )
-            # Drawn over black, so divided by coverage it is straight.
-            rgb = torch.where(alpha > 0, rgb / alpha.clamp_min(1e-6), 0.0)
-            rgba = torch.cat([rgb.clamp_min(0.0), alpha.clamp(0.0, 1.0)], dim=-1)
-            drawn = dict(zip(missing, rgba, strict=True))
-            # Cloned, or a kept view would keep its whole batch in memory.
-            room = _KEPT_BYTES // (16 * height * width) - len(self._kept)
-            self._kept.update((i, drawn[i].clone()) for i in missing[: max(room, 0)])
+        for i in missing:  # one by one: a picture's parts take fifty times its own memory
+            drawn[i] = self._drawn(i)
+            if len(self._kept) < _KEPT_BYTES // (16 * height * width):
+                self._kept[i] = drawn[i]
         picked = [drawn[i] if i in drawn else self._kept[i] for i in indices]
         rgba = torch.stack(picked) if picked else torch.zeros(0, height, width, 4)
         return Batch(
@@ -146,6 +138,20 @@ class RenderedViews(Views):
             rgba[..., 3:].contiguous(),
             tuple(self._names[i] for i in indices),
         )
+
+    def _drawn(self, index: int) -> Float[Tensor, "h w 4"]:
+        """Straight colour and coverage of a view."""
+        rgb, alpha = photograph(
+            self._backend,
+            self._surface,
+            self._material,
+            self._light,
+            self._cameras[[index]],
+            self._lens,
+        )
+        # Drawn over black, so divided by coverage it is straight.
+        rgb = torch.where(alpha > 0, rgb / alpha.clamp_min(1e-6), 0.0)
+        return torch.cat([rgb.clamp_min(0.0), alpha.clamp(0.0, 1.0)], dim=-1)[0]
 
 
 def random_cameras(
