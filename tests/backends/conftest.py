@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 import trimesh
+from device_replay import replayed
 from emulated import emulated
 from torch import Tensor
 
@@ -18,9 +19,12 @@ Scene = Callable[..., tuple[Tensor, Tensor]]
 
 @pytest.fixture(params=["reference", "cpu", "cuda"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Each implementation in turn; that for CUDA with its text compiled for the processor."""
+    """Each implementation in turn; that for CUDA with its text compiled for the processor.
+
+    Its host code runs once more as if on a device (`device_replay`).
+    """
     if request.param == "cuda":
-        yield emulated()
+        yield replayed(emulated())
         use_host(None)
     else:
         yield backends.select(request.param)
