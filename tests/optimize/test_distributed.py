@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,20 @@ from isolux.geometry.mesh import Mesh
 from isolux.optimize.build import Problem, build
 from isolux.optimize.checkpoint import Checkpoint
 from isolux.optimize.clock import Clock
-from isolux.optimize.distributed import ALONE, Group, ProcessLost, joined, local_threads
+from isolux.optimize.distributed import (
+    ALONE,
+    Group,
+    ProcessLost,
+    Share,
+    joined,
+    local_threads,
+)
 from isolux.optimize.drive import optimise
 from isolux.optimize.fit import fit
-from isolux.optimize.observers import StepInfo
+from isolux.optimize.objective import topology_terms
+from isolux.optimize.observers import Observer, StepInfo
+from isolux.optimize.plan import Phase
+from isolux.optimize.stages import topology_scene
 from isolux.optimize.weights import constant
 
 Tensors = dict[str, torch.Tensor]
@@ -46,9 +57,10 @@ SETTINGS = (
 STAGES = {
     "topology": ("optimize.steps=3,0",),
     "network": ("optimize.steps=1,0", "geometry.sdf=network", "geometry.extractor=flexicubes"),
+    "rescued": ("optimize.steps=3,0", "optimize.coarse_to_fine=false"),
     "mesh": ("optimize.steps=0,2", "geometry.base_mesh={folder}/ball.ply"),
 }
-PROCESSES = {"topology": (2, 4), "network": (2,), "mesh": (2,)}
+PROCESSES = {"topology": (2, 4), "network": (2,), "rescued": (2,), "mesh": (2,)}
 
 
 class _Done(Exception):
@@ -60,19 +72,31 @@ def settings_of(folder: Path, stage: str) -> RunConf:
 
 
 def trained(
-    conf: RunConf, problem: Problem, batch: int
+    conf: RunConf, problem: Problem, batch: int, empty: bool
 ) -> tuple[Tensors, list[dict[str, float]]]:
-    """The state at the end of a run's first stage, and the terms of its steps."""
+    """The state at the end of a run's first stage, and the terms of its steps.
+
+    The surface vanishes after the first of them if `empty` says so.
+    """
     optimize = conf.optimize.model_copy(update={"batch": batch})
     conf = conf.model_copy(update={"optimize": optimize})
     state, told = Tensors(), list[StepInfo]()
 
     def keep(checkpoint: Checkpoint) -> None:
         state.update({name: v.detach().clone() for name, v in checkpoint.tensors.items()})
+        state["times put back"] = torch.tensor(checkpoint.extra["rescued"])
         raise _Done  # no charts, please
 
+    def watch(_: Phase, scene: Any, __: object) -> list[Observer]:
+        def vanish(info: StepInfo) -> None:
+            if empty and info.done == 1:
+                with torch.no_grad():
+                    scene.geometry.sdf.fill_(1.0)
+
+        return [told.append, vanish]
+
     with suppress(_Done), joined({}) as group:
-        optimise(conf, problem, None, lambda *_: [told.append], keep, lambda: 0.0, group)
+        optimise(conf, problem, None, watch, keep, lambda: 0.0, group)
     return state, [info.terms for info in told]
 
 
@@ -122,11 +146,13 @@ def equality(stage: str, folder: Path) -> list[dict[str, Any]]:
     """One process with four views against two with two, and four with one."""
     conf = settings_of(folder, stage)
     problem = build(conf)
-    alone, terms = trained(conf, problem, 4)
+    empty = stage == "rescued"
+    alone, terms = trained(conf, problem, 4, empty)
+    assert alone["times put back"] == empty
     found = []
     for count in PROCESSES[stage]:
         results, _ = in_processes(
-            count, lambda *_, n=count: trained(conf, problem, 4 // n), folder
+            count, lambda *_, n=count: trained(conf, problem, 4 // n, empty), folder
         )
         parameter, moment = gaps(alone, results[0][0])
         told = [
@@ -335,6 +361,36 @@ def test_a_process_that_hangs(found: dict[str, Any]) -> None:
     assert "process 0 of 2: another process has ended or does not answer" in zero
     assert "process 1 of 2: another process" in one
     assert codes == [0, 0]
+
+
+class _Others(Group):
+    """Another process sees so many pixels."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = pixels
+
+    def share(self, count: int) -> Share:
+        return Share(self.pixels, self.pixels + count)
+
+
+@pytest.mark.parametrize("pixels", [0, 9])
+def test_a_surface_that_others_see_is_not_put_back(tmp_path: Path, pixels: int) -> None:
+    """Seen by none of this process's views, it has terms all the same."""
+    conf = settings_of(tmp_path, "rescued")
+    problem = build(conf)
+    scene = topology_scene(problem.recipe, 14)
+    with torch.no_grad():
+        scene.geometry.sdf.fill_(1.0)
+    wanted = frozenset(problem.weights["topology"])
+    asked = list[int]()
+    terms = topology_terms(
+        problem.backend, scene, problem.scene.train.batch([0]),
+        replace(problem.compare, wanted=wanted), problem.lens, torch.Generator(),
+        lambda: bool(asked.append(1)), _Others(pixels),
+    )  # fmt: skip
+    assert len(asked) == (pixels == 0)
+    assert terms.keys() == wanted
+    assert all(bool(term.isfinite()) for term in terms.values())
 
 
 def test_a_process_alone_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:

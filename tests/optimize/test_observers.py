@@ -170,3 +170,13 @@ def test_a_second_ctrl_c_is_immediate() -> None:
         assert interrupt.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_processes_agree_on_being_asked() -> None:
+    """One was asked: all stop, where all look."""
+    seen = list[bool]()
+    with catch_interrupts(lambda own: bool(seen.append(own)) or True) as interrupt:
+        assert interrupt.agreed()
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.raise_if_requested()
+    assert seen == [False, False]
