@@ -6,6 +6,13 @@
 // many patches, how many crossed edges. `ends` holds the edges' two corners. A cube is worked on
 // by the thread of its first dual vertex: few cubes have more than one.
 
+// Loops over a cube's edges stay loops: unrolled they fill the registers, and few threads fit.
+#ifdef ISOLUX_HOST
+#define ROLLED
+#else
+#define ROLLED _Pragma("unroll 1")
+#endif
+
 const int ROW = 14, PATCHES = 12, CROSSED = 13;
 
 // How far from the near end the zero lies, or -1 where values cannot say (NEXT_TO_NOTHING).
@@ -110,7 +117,7 @@ DEVICE void cross_edges(const int* cubes, const int* ends, const int* group, con
     cube.value[i] = value[cube.corner[i]];
     cube.tangent[i] = alpha ? hyperbolic_tangent(alpha[8 * (size)c + i]) : 0;
   }
-  for (int e = 0; e < 12; ++e) {
+  ROLLED for (int e = 0; e < 12; ++e) {
     if (group[e] < 0) continue;
     int i = ends[2 * e], j = ends[2 * e + 1];
     cube.edge_tangent[e] = beta ? hyperbolic_tangent(beta[12 * (size)c + e]) : 0;
@@ -129,7 +136,7 @@ DEVICE void cross_edges(const int* cubes, const int* ends, const int* group, con
 DEVICE void make_patch(const Cube& cube, const int* group, int number, Patch& patch) {
   patch.total = patch.mean = 0, patch.count = 0;
   for (int axis = 0; axis < 3; ++axis) patch.vertex[axis] = 0;
-  for (int e = 0; e < 12; ++e) {
+  ROLLED for (int e = 0; e < 12; ++e) {
     if (group[e] != number) continue;
     real weight = weight_of(cube.edge_tangent[e]);
     for (int axis = 0; axis < 3; ++axis)
@@ -137,7 +144,7 @@ DEVICE void make_patch(const Cube& cube, const int* group, int number, Patch& pa
     patch.total += weight, patch.count += 1;
   }
   for (int axis = 0; axis < 3; ++axis) patch.vertex[axis] /= patch.total;
-  for (int e = 0; e < 12; ++e) {
+  ROLLED for (int e = 0; e < 12; ++e) {
     if (group[e] != number) continue;
     real x = patch.vertex[0] - cube.plain[3 * e], y = patch.vertex[1] - cube.plain[3 * e + 1];
     real z = patch.vertex[2] - cube.plain[3 * e + 2];
@@ -164,7 +171,7 @@ KERNEL flexicubes_place(const int* cubes, const int* ends, const int* rows,
       make_patch(cube, row, k, patch);
       for (int axis = 0; axis < 3; ++axis)
         vertices[3 * ((size)d + k) + axis] = patch.vertex[axis];
-      for (int e = 0; e < 12; ++e)
+      ROLLED for (int e = 0; e < 12; ++e)
         if (row[e] == k) *next++ = magnitude(patch.distance[e] - patch.mean);
     }
   }
@@ -235,7 +242,7 @@ DEVICE real gather_quads(const int* cube_edges, const int* group, int number, in
                          const int* quad_start, const int* quads, const real* shares,
                          real* grad) {
   real slope = 0;
-  for (int e = 0; e < 12; ++e) {
+  ROLLED for (int e = 0; e < 12; ++e) {
     if (group[e] != number) continue;
     int q = quad_start[cube_edges[e]];
     if (quad_start[cube_edges[e] + 1] == q) continue;
@@ -275,14 +282,14 @@ DEVICE void crossing_backward(const Cube& cube, const real* point, int i, int j,
 DEVICE const real* deviation_backward(const Cube& cube, const Patch& patch, const int* group,
                                       int number, const real* from, real* slope, real* grad) {
   real common = 0;
-  for (int e = 0; e < 12; ++e) {
+  ROLLED for (int e = 0; e < 12; ++e) {
     if (group[e] != number) continue;
     real gap = patch.distance[e] - patch.mean;
     slope[e] = gap > 0 ? *from : gap < 0 ? -*from : 0;
     common += slope[e], ++from;
   }
   common /= patch.count;
-  for (int e = 0; e < 12; ++e) {
+  ROLLED for (int e = 0; e < 12; ++e) {
     if (group[e] != number) continue;
     slope[e] = patch.distance[e] > 0 ? (slope[e] - common) / patch.distance[e] : 0;
     for (int axis = 0; axis < 3; ++axis)
@@ -295,7 +302,7 @@ DEVICE const real* deviation_backward(const Cube& cube, const Patch& patch, cons
 DEVICE void patch_backward(const Cube& cube, const Patch& patch, const int* ends,
                            const int* group, int number, const real* point, const real* slope,
                            const real* grad, real* to_corner, real* to_alpha, real* to_beta) {
-  for (int e = 0; e < 12; ++e) {
+  ROLLED for (int e = 0; e < 12; ++e) {
     if (group[e] != number) continue;
     int i = ends[2 * e], j = ends[2 * e + 1];
     real tangent = cube.edge_tangent[e], weight = weight_of(tangent), to_weight = 0;
