@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from isolux.confs.errors import ConfError
+from isolux.sweep import slurm_engine
 from isolux.sweep.attempt import Attempt
 from isolux.sweep.run import choose_engine
 from isolux.sweep.slurm_engine import SlurmEngine
@@ -93,8 +94,11 @@ def test_a_sweep_of_jobs(bench: Any, slurm: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_job_that_slurm_ended_is_tried_again(bench: Any, slurm: Path) -> None:
+def test_a_job_that_slurm_ended_is_tried_again(
+    bench: Any, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its worker is killed, as on a node that fails, and leaves no result."""
+    monkeypatch.setattr(slurm_engine, "_ASK", 0.3)
     (slurm / "srun").write_text(
         SRUN.replace(
             '"$@"', '"$@"; test $? = 0 || touch "$(dirname "$0")/killed_$SLURM_JOB_ID"'
@@ -138,4 +142,6 @@ def test_asked_to_stop_while_the_cluster_is_full(
     with pytest.raises(KeyboardInterrupt):
         bench.run(engine=on_slurm)
     assert len((slurm / "cancelled").read_text().split()) == 4
-    assert json.loads((bench.out / "sweep.json").read_text())["counts"] == {"interrupted": 4}
+    trials = json.loads((bench.out / "sweep.json").read_text())["trials"]
+    assert {item["state"] for item in trials} == {"interrupted"}
+    assert {item["reason"] for item in trials} == {"stopped before it began"}
