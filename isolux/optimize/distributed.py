@@ -9,6 +9,8 @@ costs nothing where a process is alone.
 import gc
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +103,7 @@ class _Joined(Group):
 
     def __init__(self, rank: int, world: int) -> None:
         self.rank, self.world = rank, world
-        self.lost = False
+        self._lost = ""  # how another process was found to be gone
 
     def first(self, make: Callable[[], T]) -> T:
         box: list[Any] = [None]
@@ -169,13 +171,13 @@ class _Joined(Group):
         return value
 
     def _do(self, collective: Callable[..., object], *arguments: Any, **named: Any) -> None:
-        if self.lost:  # a second call could wait for what will never come
-            raise ProcessLost(self._told("it was gone before"))
+        if self._lost:  # a second call could wait for what will never come
+            raise ProcessLost(self._lost)
         try:
             collective(*arguments, **named)
         except RuntimeError as error:
-            self.lost = True
-            raise ProcessLost(self._told(str(error))) from error
+            self._lost = self._told(str(error))
+            raise ProcessLost(self._lost) from error
 
     def _told(self, reason: str) -> str:
         # Gloo begins with the place in its source, and goes on about what that may mean.
@@ -257,6 +259,11 @@ def joined(
         # refers to the group still alive.
         gc.collect()
         group.wait()
+    except ProcessLost:
+        # torchrun ends the others now, and would cut off what this one has to say.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
