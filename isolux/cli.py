@@ -25,7 +25,7 @@ __all__ = ["main"]
 _MISTAKES = (ValueError, OSError, KeyError, ImportError)
 _SETTING = re.compile(r"\w[\w.]*=.*", re.DOTALL)
 _FORMATS = ("glb", "obj", "ply")
-_FAILURES = (FloatingPointError, MemoryError, ConnectionError)  # ours or the machine's: one line
+_FAILURES = (FloatingPointError, MemoryError, ConnectionError)  # one line is enough
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
