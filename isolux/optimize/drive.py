@@ -17,6 +17,7 @@ from isolux.optimize.checkpoint import Checkpoint, load_optimizer_tensors, optim
 from isolux.optimize.clock import Clock
 from isolux.optimize.distributed import ALONE, Group, ProcessLost
 from isolux.optimize.fit import fit
+from isolux.optimize.hidden import without_hidden
 from isolux.optimize.objective import mesh_terms, topology_terms
 from isolux.optimize.observers import Observer, StepInfo
 from isolux.optimize.plan import Phase, phases, seconds_of
@@ -202,6 +203,7 @@ def _enter(problem: Problem, phase: Phase, scene: AnyScene | None) -> AnyScene:
         return mesh_scene(recipe, problem.base_mesh, None, recipe.light())
     assert isinstance(scene, TopologyScene)
     mesh = scene.geometry.extract_mesh(recipe.backend)
+    mesh = without_hidden(mesh, problem.scene.train, problem.lens, recipe.backend)
     if len(mesh.faces) > recipe.most_triangles:
         _log.info("%d triangles, simplified to %d", len(mesh.faces), recipe.most_triangles)
         mesh = simplify(mesh, recipe.most_triangles)
