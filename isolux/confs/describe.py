@@ -4,7 +4,7 @@ Both come from here, so that a message never asks for something the page does no
 """
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from isolux.confs.schema import RunConf
 
-__all__ = ["Setting", "expected", "settings", "shown"]
+__all__ = ["Setting", "expected", "flat", "quoted", "settings", "shown"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,23 @@ def expected(annotation: Any) -> str:
         return f"{count} of: {expected(arguments[0])}"
     words = {bool: "true or false", Path: "a path", str: "a text", type(None): "none"}
     return words[annotation] if annotation in words else _number(annotation, {})
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested groups by dotted name."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def quoted(value: object) -> str:
+    """What somebody wrote, short enough for a message."""
+    if isinstance(value, Mapping):
+        return "a group"
+    text = f"'{value}'" if isinstance(value, str) else shown(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def shown(value: object) -> str:

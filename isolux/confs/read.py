@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from isolux.confs import hocon
-from isolux.confs.describe import Setting, expected, settings, shown
+from isolux.confs.describe import Setting, expected, quoted, settings
 from isolux.confs.errors import ConfError
 from isolux.confs.schema import RunConf
 
@@ -23,7 +23,7 @@ __all__ = ["ConfError", "check_inputs", "presets", "read_conf", "resolved"]
 
 RUN = "run"  # the part of a conf.json that says what ran it; no setting
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_STARTS = ("hull", "sphere", "random", "points")  # values of geometry.init that are no files
+_STARTS = ("hull", "sphere", "random")  # values of geometry.init that are no files
 
 
 def read_conf(name_or_path: str | Path, overrides: Sequence[str] = ()) -> RunConf:
@@ -191,9 +191,9 @@ def _mistakes(error: ValidationError, tree: object, origin: Any) -> Iterator[str
             text = str(item["ctx"]["error"])
         elif key in known:
             need = expected(known[key].annotation)
-            text = f"needs {need}; got {_quoted(_value(tree, key))}"
+            text = f"needs {need}; got {quoted(_value(tree, key))}"
         else:
-            text = f"is a group of settings; got {_quoted(_value(tree, key))}"
+            text = f"is a group of settings; got {quoted(_value(tree, key))}"
         yield f"{origin(key)}{key}: {text}" if key else f"{origin(key)}{text}"
 
 
@@ -220,13 +220,6 @@ def _leaves(key: str, value: object) -> Iterator[str]:
             yield from _leaves(f"{key}.{name}", inner)
     else:
         yield key
-
-
-def _quoted(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "a group"
-    text = f"'{value}'" if isinstance(value, str) else shown(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _nearest(key: str, known: Mapping[str, Setting]) -> str:

@@ -1,1 +1,1 @@
-"""TODO-PACKAGE."""
+"""Scenes of every format as views: cameras, colour, coverage."""

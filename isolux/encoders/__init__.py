@@ -1,1 +1,1 @@
-"""TODO-PACKAGE."""
+"""Positions to features: frequencies, hash grid, small networks."""

@@ -21,6 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from isolux.confs.describe import flat
+
 __all__ = ["ALONE", "Group", "ProcessLost", "Share", "joined", "local_threads"]
 
 T = TypeVar("T")
@@ -278,7 +280,7 @@ def _backend(place: _Place) -> str:
 
 
 def _check_same(group: _Joined, settings: Mapping[str, Any]) -> None:
-    everyone = [dict(_leaves(each)) for each in group.gathered(settings)]
+    everyone = [dict(flat(each)) for each in group.gathered(settings)]
     for rank, theirs in enumerate(everyone):
         for key in everyone[0] | theirs:
             one, other = everyone[0].get(key), theirs.get(key)
@@ -288,11 +290,3 @@ def _check_same(group: _Joined, settings: Mapping[str, Any]) -> None:
                     f"processes disagree: {key} is {one} in process 0 and {other} in "
                     f"process {rank}; start all of them with the same settings"
                 )
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

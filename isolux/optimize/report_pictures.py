@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-__all__ = ["comparison_section", "progress_section"]
+__all__ = ["comparison_section", "jpeg_of", "progress_section"]
 
 _WIDEST = 2600  # pixels of a picture in the page
 _PLAIN_PNG = 150_000  # bytes up to which a picture stays a PNG
@@ -68,10 +68,15 @@ def _embedded(path: Path) -> tuple[bytes, str]:
         image.load()
         if image.format == "PNG" and len(data) <= _PLAIN_PNG and image.width <= _WIDEST:
             return data, "png"
-        picture = image.convert("RGB")
-    if picture.width > _WIDEST:
-        height = max(1, round(picture.height * _WIDEST / picture.width))
-        picture = picture.resize((_WIDEST, height), Image.Resampling.LANCZOS)
+        return jpeg_of(image, _WIDEST), "jpeg"
+
+
+def jpeg_of(image: Image.Image, widest: int) -> bytes:
+    """A picture as a JPEG file of so many pixels at most from left to right."""
+    picture = image.convert("RGB")
+    if picture.width > widest:
+        height = max(1, round(picture.height * widest / picture.width))
+        picture = picture.resize((widest, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=88, subsampling=0)
-    return buffer.getvalue(), "jpeg"
+    return buffer.getvalue()

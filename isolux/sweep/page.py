@@ -5,7 +5,6 @@ fetch nothing. Links lead to the reports of the trials, beside the page.
 """
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -15,6 +14,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from isolux.optimize.report_pictures import jpeg_of
 from isolux.sweep.table import HEADS, best, cells, columns, varied_text
 
 __all__ = ["page"]
@@ -106,7 +106,8 @@ def _figure(folder: Path, name: str) -> str:
     first = [path for path in compared if not path.name.startswith("progress")]
     for path in [*first[:1], *compared[-1:]]:
         try:
-            data = _jpeg(path)
+            with Image.open(path) as image:
+                data = jpeg_of(image, _WIDEST)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
         source = f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
@@ -115,14 +116,3 @@ def _figure(folder: Path, name: str) -> str:
             f'alt="{escape(name)}"></label></figure>'
         )
     return ""
-
-
-def _jpeg(path: Path) -> bytes:
-    with Image.open(path) as image:
-        picture = image.convert("RGB")
-    if picture.width > _WIDEST:
-        height = max(1, round(picture.height * _WIDEST / picture.width))
-        picture = picture.resize((_WIDEST, height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=88, subsampling=0)
-    return buffer.getvalue()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isolux.confs import hocon
-from isolux.confs.describe import Setting, expected, settings, shown
+from isolux.confs.describe import Setting, expected, flat, quoted, settings
 from isolux.confs.errors import ConfError
 from isolux.confs.read import presets
 
@@ -120,15 +120,6 @@ def read_spec(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
     return _placed(spec, path, [key for key, _ in given])
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested groups by dotted name."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _split(override: str) -> tuple[str, str]:
     key, _, value = override.partition("=")
     return key, value
@@ -145,18 +136,18 @@ def _free_mistakes(tree: Mapping[str, Any]) -> Iterator[str]:
     for name in _FREE:
         group = tree.get(name)
         if group is not None and not isinstance(group, Mapping):
-            yield f"{name}: is a group, {_EXAMPLES[name]}; got {_quoted(group)}"
+            yield f"{name}: is a group, {_EXAMPLES[name]}; got {quoted(group)}"
             continue
         for key, value in (group or {}).items():
             if name in ("scenes", "variants") and not isinstance(value, Mapping):
                 yield (
                     f"{name}.{key}: is a group of settings, {_EXAMPLES[name]};"
-                    f" got {_quoted(value)}"
+                    f" got {quoted(value)}"
                 )
     if isinstance(grid := tree.get("grid"), Mapping):
         for key, value in flat(grid):
             if not isinstance(value, list):
-                yield f"grid.{key}: needs a list of values; got {_quoted(value)}"
+                yield f"grid.{key}: needs a list of values; got {quoted(value)}"
             elif not value:
                 yield f"grid.{key}: the list of values is empty"
 
@@ -200,9 +191,9 @@ def _mistakes(error: ValidationError, tree: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: {item['ctx']['error']}"
         elif key in known:
             need = expected(known[key].annotation)
-            yield f"{key}: needs {need}; got {_quoted(value)}"
+            yield f"{key}: needs {need}; got {quoted(value)}"
         else:
-            yield f"{key}: is a group; got {_quoted(value)}"
+            yield f"{key}: is a group; got {quoted(value)}"
 
 
 def _nearest(key: str, known: Mapping[str, Setting]) -> str:
@@ -221,13 +212,6 @@ def _value(tree: Any, key: str) -> Any:
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, Mapping) else None
     return tree
-
-
-def _quoted(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "a group"
-    text = f"'{value}'" if isinstance(value, str) else shown(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _placed(spec: SweepSpec, path: Path, typed: Sequence[str]) -> SweepSpec:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from isolux.confs.describe import settings, shown
+from isolux.confs.describe import flat, settings, shown
 from isolux.confs.errors import ConfError
 from isolux.confs.read import RUN, check_inputs, read_conf, resolved
 from isolux.confs.schema import RunConf
 from isolux.optimize.files import RunFolder
 from isolux.sweep.attempt import reached
-from isolux.sweep.spec import SweepSpec, flat
+from isolux.sweep.spec import SweepSpec
 
 __all__ = ["OWN", "Trial", "changed_since", "trials_of"]
 

@@ -36,14 +36,12 @@ class _Module(nn.Module):
         self.params = nn.Parameter(torch.rand(count, generator=generator))
         self.dtype = torch.float16
 
-    def forward(self, x: Tensor) -> Tensor:
+    def half_params(self, x: Tensor) -> Tensor:
+        """The parameters as the package computes with them; its inputs are checked here."""
         assert x.dtype == torch.float32
         assert self.params.dtype == torch.float32
-        out: Tensor = self.run(x, _Half.apply(self.params))
-        return out.half()
-
-    def run(self, x: Tensor, params: Tensor) -> Tensor:
-        raise NotImplementedError
+        out: Tensor = _Half.apply(self.params)
+        return out
 
 
 class Encoding(_Module):
@@ -73,8 +71,8 @@ class Encoding(_Module):
         self.n_output_dims = len(self.scales) * self.features
         super().__init__(self.first[-1] * self.features)
 
-    def run(self, x: Tensor, params: Tensor) -> Tensor:
-        table = params.reshape(-1, self.features)
+    def forward(self, x: Tensor) -> Tensor:
+        table = self.half_params(x).reshape(-1, self.features)
         assert len(table) == self.first[-1]
         columns = []
         for level, (scale, n) in enumerate(zip(self.scales, self.sizes, strict=True)):
@@ -92,7 +90,7 @@ class Encoding(_Module):
                     row = (x0 * _PRIMES[0] ^ y0 * _PRIMES[1] ^ z0 * _PRIMES[2]) % 2**32 % rows
                 total = total + weight * table[self.first[level] + row]
             columns.append(total)
-        return torch.cat(columns, dim=-1)
+        return torch.cat(columns, dim=-1).half()
 
 
 class Network(_Module):
@@ -113,7 +111,8 @@ class Network(_Module):
         self.n_output_dims = n_output_dims
         super().__init__(sum(a * b for a, b in self.shapes))
 
-    def run(self, x: Tensor, params: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        params = self.half_params(x)
         # What stands in the inputs that are filled up is not ours to know: ones, here.
         fill = x.new_ones(len(x), self.shapes[0][1] - x.shape[1])
         value, start = torch.cat([x.half().float(), fill], dim=-1), 0
@@ -122,4 +121,4 @@ class Network(_Module):
             start += rows * columns
             value = (value.relu() if layer else value) @ weight.T
         assert start == len(params)
-        return value[:, : self.n_output_dims]
+        return value[:, : self.n_output_dims].half()

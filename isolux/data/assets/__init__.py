@@ -1,1 +1,1 @@
-"""TODO-PACKAGE."""
+"""Readers and writers of meshes, textures and probes."""
