@@ -94,7 +94,7 @@ def launch(file: str, kernel: str, count: int, *arguments: Tensor | float | None
         for i, (parameter, argument) in enumerate(zip(parameters, arguments, strict=True))
     ]
     name = "double" if real == torch.float64 else "float"
-    if device.type == "cpu" and _host:
+    if _host and device.type != "cuda":
         getattr(_host[0](file, name), kernel)(*values)
     elif device.type == "cuda":
         blocks = min(-(-count // _THREADS), _MOST_BLOCKS)
