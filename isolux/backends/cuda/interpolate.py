@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from isolux.backends.cuda import fixed_point
 from isolux.backends.cuda.arrays import check_indices, index
 from isolux.backends.cuda.launch import launch
 
@@ -42,9 +43,19 @@ def backward(
             attributes.contiguous(), f, t, g, to_uv, columns, pixels,
         )  # fmt: skip
     if need_attributes:
-        to_attributes = attributes.new_zeros(attributes.shape)
-        launch(
-            "interpolate", "interpolate_to_attributes", pixels,
-            f, t, uv.contiguous(), g, to_attributes, columns, pixels,
-        )  # fmt: skip
+        to_attributes = _to_attributes([f, t, uv.contiguous(), g], attributes, pixels)
     return to_attributes, to_uv
+
+
+def _to_attributes(given: list[Tensor], like: Tensor, pixels: int) -> Tensor:
+    def bound() -> Tensor:
+        sizes = like.new_zeros(pixels)
+        launch("interpolate", "interpolate_to_attributes", pixels,
+               *given, sizes, None, None, None, like.shape[1], pixels)  # fmt: skip
+        return fixed_point.largest(sizes)
+
+    # A face may have one corner three times.
+    sums = fixed_point.start(like.new_zeros(like.shape), bound, 3 * pixels)
+    launch("interpolate", "interpolate_to_attributes", pixels,
+           *given, None, *sums, like.shape[1], pixels)  # fmt: skip
+    return fixed_point.finish(*sums)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from isolux.backends.cuda import fixed_point
 from isolux.backends.cuda.arrays import check_indices, index
 from isolux.backends.cuda.launch import launch
 
@@ -56,13 +57,20 @@ def backward(
 ) -> Tensor:
     """Raw gradient of `rasterize`: from the weights to clip x, y, w; none to z."""
     height, width = triangle.shape[1:]
-    grad = clip.new_zeros(clip.shape)
-    launch(
-        "raster", "raster_backward", triangle.numel(),
-        clip.contiguous(), index(faces), triangle, grad_uv.contiguous(), grad,
-        clip.shape[1], width, height, triangle.numel(),
-    )  # fmt: skip
-    return grad
+    given = clip.contiguous(), index(faces), triangle.contiguous(), grad_uv.contiguous()
+    numbers = clip.shape[1], width, height, triangle.numel()
+
+    def bound() -> Tensor:
+        sizes = clip.new_zeros(triangle.shape)
+        launch("raster", "raster_backward", triangle.numel(),
+               *given, sizes, None, None, None, *numbers)  # fmt: skip
+        return fixed_point.largest(sizes)
+
+    # A vertex belongs to one view; a face may have it three times.
+    sums = fixed_point.start(clip.new_zeros(clip.shape), bound, 3 * height * width)
+    launch("raster", "raster_backward", triangle.numel(),
+           *given, None, *sums, *numbers)  # fmt: skip
+    return fixed_point.finish(*sums)
 
 
 def screen_derivatives(

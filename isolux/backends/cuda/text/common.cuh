@@ -105,7 +105,7 @@ DEVICE void put_vector(real* array, size i, Vector a) {
 // it makes total[k] NaN.
 DEVICE void sum_up(real* total, long long* fixed, const double* scale, size k, real value) {
   if (!fixed)
-    atomic_add(total + k, value);
+    atomic_add(total + k, value);  // any order: no other was asked for
   else if (magnitude((double)value) <= scale[1])
     atomic_add(fixed + k, (long long)rint(value * scale[0]));
   else

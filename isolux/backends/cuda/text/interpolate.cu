@@ -31,16 +31,27 @@ KERNEL interpolate_to_uv(const real* attributes, const int* corners, const int* 
   }
 }
 
+// Where `sizes` is given, no term is added: it gets the largest finite one of the pixel.
 KERNEL interpolate_to_attributes(const int* corners, const int* triangle, const real* uv,
-                                 const real* grad, real* total, int columns, int pixels) {
+                                 const real* grad, real* sizes, real* total, long long* fixed,
+                                 const double* scale, int columns, int pixels) {
   EACH(n, pixels) {
     const int* corner = corners + 3 * (size)triangle[n];
     real u = uv[2 * (size)n], v = uv[2 * (size)n + 1], w = 1 - u - v;
+    if (sizes) {
+      real widest = most(magnitude(u), most(magnitude(v), magnitude(w))), size_here = 0;
+      for (int j = 0; j < columns; ++j) {
+        real term = widest * magnitude(grad[(size)columns * n + j]);
+        if (is_finite(term)) size_here = most(size_here, term);
+      }
+      sizes[n] = size_here;
+      continue;
+    }
     for (int j = 0; j < columns; ++j) {
       real g = grad[(size)columns * n + j];
-      atomic_add(total + (size)columns * corner[0] + j, u * g);
-      atomic_add(total + (size)columns * corner[1] + j, v * g);
-      atomic_add(total + (size)columns * corner[2] + j, w * g);
+      sum_up(total, fixed, scale, (size)columns * corner[0] + j, u * g);
+      sum_up(total, fixed, scale, (size)columns * corner[1] + j, v * g);
+      sum_up(total, fixed, scale, (size)columns * corner[2] + j, w * g);
     }
   }
 }

@@ -228,9 +228,11 @@ KERNEL raster_resolve(const real* p, const int* faces, const word* key, const in
 }
 
 // From the weights to clip x, y, w. With q_i = p_i.xy - w_i f the edge functions are
-// a_0 = q_1 x q_2 and so on around.
+// a_0 = q_1 x q_2 and so on around. Where `sizes` is given, no term is added: it gets the largest
+// finite one of the pixel.
 KERNEL raster_backward(const real* p, const int* faces, const int* triangle, const real* grad_uv,
-                       real* grad, int vertices, int width, int height, int count) {
+                       real* sizes, real* total, long long* fixed, const double* scale,
+                       int vertices, int width, int height, int count) {
   EACH(k, count) {
     double gu = grad_uv[2 * (size)k], gv = grad_uv[2 * (size)k + 1];
     if (triangle[k] == 0 || (gu == 0.0 && gv == 0.0)) continue;
@@ -245,18 +247,22 @@ KERNEL raster_backward(const real* p, const int* faces, const int* triangle, con
       qy[i] = p[place[i] + 1] - fy * p[place[i] + 3];
     }
     double a0 = qx[1] * qy[2] - qx[2] * qy[1], a1 = qx[2] * qy[0] - qx[0] * qy[2];
-    double total = a0 + a1 + (qx[0] * qy[1] - qx[1] * qy[0]);
-    if (total == 0.0) continue;
-    double inverse = 1.0 / total;
+    double whole = a0 + a1 + (qx[0] * qy[1] - qx[1] * qy[0]);
+    if (whole == 0.0) continue;
+    double inverse = 1.0 / whole;
     double shift = gu * (a0 * inverse) + gv * (a1 * inverse);
     double g[3] = {(gu - shift) * inverse, (gv - shift) * inverse, -shift * inverse};
     for (int i = 0; i < 3; ++i) {
       int next = (i + 1) % 3, last = (i + 2) % 3;
       double gx = g[last] * qy[next] - g[next] * qy[last];
       double gy = g[next] * qx[last] - g[last] * qx[next];
-      atomic_add(grad + place[i], (real)gx);
-      atomic_add(grad + place[i] + 1, (real)gy);
-      atomic_add(grad + place[i] + 3, (real)-(fx * gx + fy * gy));
+      real terms[3] = {(real)gx, (real)gy, (real)-(fx * gx + fy * gy)};
+      for (int axis = 0; axis < 3; ++axis) {
+        if (!sizes)
+          sum_up(total, fixed, scale, place[i] + (axis < 2 ? axis : 3), terms[axis]);
+        else if (is_finite(terms[axis]))
+          sizes[k] = most(sizes[k], magnitude(terms[axis]));
+      }
     }
   }
 }
