@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # with huge pages a step has a hundred page faults in place of five thousand.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Read by cuBLAS when it starts: without it optimize.deterministic comes too late.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _open_streams()
     try:
         options, settings = _parse(sys.argv[1:] if arguments is None else arguments)

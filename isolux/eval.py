@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from isolux.optimize.determinism import determinism
 from isolux.optimize.files import RunFolder, write_json
 from isolux.optimize.finish import comparisons, metrics_of
 from isolux.optimize.open import open_scene
 from isolux.optimize.report import write_report
 from isolux.optimize.results import spread, view_metrics
-from isolux.optimize.run import load
+from isolux.optimize.run import Run, load
 from isolux.render.picture import write_png
 
 __all__ = ["evaluate"]
@@ -30,6 +31,11 @@ def evaluate(folder: Path, split: str = "test") -> dict[str, Any]:
     if split not in ("test", "train"):
         raise ValueError(f"--split must be test or train, got {split!r}")
     run = load(folder)
+    with determinism(run.conf.optimize.deterministic):
+        return _measured(run, split)
+
+
+def _measured(run: Run, split: str) -> dict[str, Any]:
     scene = open_scene(run.conf.data, run.backend, run.conf.seed)
     metrics = metrics_of(run, scene)
     if split == "train":

@@ -18,6 +18,7 @@ from isolux.confs.schema import RunConf
 from isolux.optimize.build import Problem, build, select_backend
 from isolux.optimize.checkpoint import Checkpoint, latest, save_checkpoint
 from isolux.optimize.comparison import comparison_row
+from isolux.optimize.determinism import determinism
 from isolux.optimize.distributed import Group, ProcessLost, joined, local_threads
 from isolux.optimize.drive import optimise
 from isolux.optimize.files import RunFolder, write_json
@@ -67,6 +68,7 @@ def train(conf: RunConf, resume: bool = False) -> Run:
         raise ValueError("out is not set: name a run folder, out=...")
     folder = RunFolder(conf.out)
     with ExitStack() as stack:
+        stack.enter_context(determinism(conf.optimize.deterministic))
         on_gpu = conf.backend not in ("cpu", "reference")
         with joined(_settings_of_all(conf, resume), on_gpu) as group:
             group.first(lambda: stack.enter_context(_held(folder, resume)))

@@ -280,6 +280,11 @@ class OptimizeConf(_Record):
     coarse_to_fine: bool = Field(
         True, description="begin on smaller images and a coarser lattice"
     )
+    deterministic: bool = Field(
+        False,
+        description="the same bits on every run on one GPU, without a time budget; slower. On "
+        "the processor (backend=cpu) runs always are the same, bit for bit",
+    )
 
     @model_validator(mode="before")
     @classmethod
