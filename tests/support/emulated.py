@@ -28,9 +28,9 @@ FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", 
 
 
 @cache
-def _library(file: str, real: str, backwards: bool = False) -> ctypes.CDLL:
+def _library(file: str, real: str, *constants: str, backwards: bool = False) -> ctypes.CDLL:
     head = "#define ISOLUX_REVERSED\n" if backwards else ""
-    text = head + HEAD + source(file, real)
+    text = head + HEAD + source(file, real, *constants)
     key = hashlib.sha256(repr((text, FLAGS)).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / "isolux-emulated"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -32,6 +32,7 @@ FILES = tuple(
 )
 # Visibility: every operation rounded by itself, as on the processor.
 _EXACT = {"antialias", "raster"}
+_WARPS = {"half_mlp"}  # whose threads work together, by `warp.cuh`
 _THREADS = 256  # of a block
 _MOST_BLOCKS = 1 << 20  # a kernel's loop goes on from there
 _POINTERS = {
@@ -52,7 +53,8 @@ _SCALARS: dict[str, Any] = {
 _HEAD = re.compile(r"^KERNEL\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
 _ARGUMENT = re.compile(r"^(?:const\s+)?(\w+(?: long)?)\s*(\*?)\s*\w+$")
 
-Host = Callable[[str, str], ctypes.CDLL]  # file and `real` to a library for the processor
+# File, `real` and constants to a library for the processor.
+Host = Callable[..., ctypes.CDLL]
 _host: list[Host] = []
 
 
@@ -64,7 +66,13 @@ class Parameter:
     is_pointer: bool
 
 
-def launch(file: str, kernel: str, count: int, *arguments: Tensor | float | None) -> None:
+def launch(
+    file: str,
+    kernel: str,
+    count: int,
+    *arguments: Tensor | float | None,
+    constants: tuple[str, ...] = (),
+) -> None:
     """Start a kernel on the device of its tensors, on torch's current stream.
 
     Args:
@@ -72,6 +80,7 @@ def launch(file: str, kernel: str, count: int, *arguments: Tensor | float | None
         kernel: its name there.
         count: of indices that the kernel goes through; zero starts nothing.
         arguments: in the order of the text: contiguous tensors, numbers, None for no tensor.
+        constants: as `source` takes them; each choice of them is compiled by itself.
 
     Raises:
         ValueError: arguments that do not fit what the text declares, or tensors that are not
@@ -95,28 +104,31 @@ def launch(file: str, kernel: str, count: int, *arguments: Tensor | float | None
     ]
     name = "double" if real == torch.float64 else "float"
     if _host and device.type != "cuda":
-        getattr(_host[0](file, name), kernel)(*values)
+        getattr(_host[0](file, name, *constants), kernel)(*values)
     elif device.type == "cuda":
         blocks = min(-(-count // _THREADS), _MOST_BLOCKS)
         with torch.cuda.device(device):
             driver.use(device.index)
             stream = torch.cuda.current_stream(device).cuda_stream
-            function = _function(file, kernel, name, device.index)
+            function = _function(file, kernel, name, device.index, *constants)
             driver.start(function, blocks, _THREADS, stream, values, f"{kernel} of {file}.cu")
     else:
         raise ValueError(f"backend=cuda needs its tensors on a CUDA device, got {device}")
 
 
-def source(file: str, real: str) -> str:
-    """The whole text of a file: the type of its numbers, what all share, itself.
+def source(file: str, real: str, *constants: str) -> str:
+    """The whole text of a file: the type of its numbers, its constants, what is shared, itself.
 
     Args:
         file: without its ending.
         real: "float" or "double".
+        constants: what the text leaves open, as names with values, "WIDTH 32".
     """
     text = resources.files("isolux.backends.cuda").joinpath("text")
-    shared, own = (text.joinpath(name).read_text() for name in ("common.cuh", f"{file}.cu"))
-    return f'typedef {real} real;\n{shared}\n#line 1 "{file}.cu"\n{own}'
+    names = ["common.cuh", *(["warp.cuh"] if file in _WARPS else []), f"{file}.cu"]
+    parts = [f'#line 1 "{name}"\n{text.joinpath(name).read_text()}' for name in names]
+    head = [f"typedef {real} real;", *(f"#define {constant}" for constant in constants)]
+    return "\n".join([*head, *parts])
 
 
 def options_of(file: str) -> tuple[str, ...]:
@@ -174,14 +186,16 @@ def _value(
 
 
 @cache
-def _function(file: str, kernel: str, real: str, index: int) -> driver.Function:
-    return driver.function_of(_module(file, real, index), kernel)
+def _function(
+    file: str, kernel: str, real: str, index: int, *constants: str
+) -> driver.Function:
+    return driver.function_of(_module(file, real, index, *constants), kernel)
 
 
 @cache
-def _module(file: str, real: str, index: int) -> ctypes.c_void_p:
+def _module(file: str, real: str, index: int, *constants: str) -> ctypes.c_void_p:
     major, minor = torch.cuda.get_device_capability(index)
-    architecture, text = f"sm_{major}{minor}", source(file, real)
+    architecture, text = f"sm_{major}{minor}", source(file, real, *constants)
     name = f"{file}.cu ({architecture}, NVRTC {'.'.join(map(str, nvrtc.version()))})"
     try:
         return driver.load(_cubin(text, file, architecture), name)
