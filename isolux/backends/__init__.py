@@ -53,13 +53,14 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "flexicubes": ("flexicubes", "forward", "backward"),
 }
 
-
-# Operators run on a device's tensors, but nothing above moves tensors there; None when it does.
-_PLACEMENT: str | None = "training does not place its tensors on a device yet: take backend=cpu"
+# What the cuda backend has a second time: the name to ask for it by, operator and module.
+_VARIANTS = {"half": ("mlp", "half_mlp")}
 
 
 def _load(package: str, operator: str) -> Operator | Callable[..., Any]:
     module, *names = _HOMES[operator]
+    if package in _VARIANTS:
+        package, module = "cuda", _VARIANTS[package][1]
     home = import_module(f"isolux.backends.{package}.{module}")
     functions = [getattr(home, name) for name in names]
     return Operator(*functions) if len(functions) == 2 else functions[0]
@@ -67,7 +68,8 @@ def _load(package: str, operator: str) -> Operator | Callable[..., Any]:
 
 def _assemble(package: str) -> Backend:
     operators: dict[str, Any] = {name: _load(package, name) for name in _HOMES}
-    return Backend(name=package, **operators)
+    device = "cuda" if package == "cuda" else "cpu"
+    return Backend(name=package, device=device, **operators)
 
 
 @cache
@@ -100,7 +102,7 @@ def why_not_cuda() -> str | None:
     lacking = [name for name, (module, *_) in _HOMES.items() if not _is_there("cuda", module)]
     if lacking:
         return f"it has no {', '.join(lacking)} yet: take backend=cpu"
-    return _PLACEMENT
+    return None
 
 
 def _is_there(package: str, module: str) -> bool:
@@ -116,7 +118,8 @@ def select(name: str = "auto", operators: Mapping[str, str] | None = None) -> Ba
         name: "cpu", "reference", "cuda", or "auto": cuda where it can run, else cpu. Packages
             are never taken unless `operators` names them.
         operators: which operator is whose, e.g. {"rasterize": "nvdiffrast"}: "reference", the
-            backend itself, or an adapter that offers it.
+            backend itself, an adapter that offers it, or "half" for cuda's `mlp` in half
+            precision.
 
     Raises:
         ValueError: for a name, an operator or a pair of them that is not to be had, in one
@@ -175,14 +178,15 @@ def _check(base: Backend, operator: str, source: str) -> None:
         return
     if source in ("cpu", "cuda"):
         raise ValueError(f"{setting}: its tensors are elsewhere with backend={base.name}")
-    if source not in adapters.ADAPTERS:
-        known = ", ".join(("reference", base.name, *adapters.ADAPTERS))
+    offered = {name: adapter.operators for name, adapter in adapters.ADAPTERS.items()}
+    offered |= {name: (only,) for name, (only, _) in _VARIANTS.items()}
+    if source not in offered:
+        known = ", ".join(("reference", base.name, *offered))
         raise ValueError(f"{setting}: no such source; there are {known}")
-    adapter = adapters.ADAPTERS[source]
-    if operator not in adapter.operators:
-        offers = ", ".join(adapter.operators)
+    if operator not in offered[source]:
+        offers = ", ".join(offered[source])
         raise ValueError(f"{setting}: {source} does not offer it; it offers {offers}")
-    if problem := adapters.problem(source):
+    if source in adapters.ADAPTERS and (problem := adapters.problem(source)):
         raise ImportError(f"{setting}: {problem}")
     if base.name != "cuda":
         why = why_not_cuda()

@@ -6,8 +6,8 @@ below zero; a value that is exactly zero, and one that is not a number, count as
 are counter-clockwise seen from outside.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +30,10 @@ class TetLattice:
     cells: int  # along an axis: their corners, then their centres, are the vertices
     spacing: float  # the shortest edge
 
+    def to(self, device: torch.device | str) -> "TetLattice":
+        """The same lattice on another device."""
+        return _moved(self, device)
+
 
 @dataclass(frozen=True)
 class CubeLattice:
@@ -47,6 +51,21 @@ class CubeLattice:
     edge_slots: Int[Tensor, "e 4"]  # which of its twelve edges this one is for each of them
     resolution: tuple[int, int, int]  # cubes along x, y, z
     spacing: float  # the shortest edge
+
+    def to(self, device: torch.device | str) -> "CubeLattice":
+        """The same lattice on another device."""
+        return _moved(self, device)
+
+
+_Lattice = TypeVar("_Lattice", TetLattice, CubeLattice)
+
+
+def _moved(lattice: _Lattice, device: torch.device | str) -> _Lattice:
+    values = {name: getattr(lattice, name) for name in lattice.__dataclass_fields__}
+    tensors: dict[str, Any] = {
+        name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)
+    }
+    return replace(lattice, **tensors)
 
 
 def marching_tetrahedra(

@@ -37,7 +37,7 @@ class CubeMap:
     weights: Float[Tensor, " e"]
     before: Float[Tensor, " n"]  # texel areas
     after: Float[Tensor, " n"]  # one over the weights' sum, or a constant
-    dense: Float[Tensor, "n n"] | None = None  # F again, where it is far from sparse
+    dense: Float[Tensor, "n n"] | None = None  # F again, where it is far from sparse; cpu only
 
 
 def prefilter(
@@ -144,10 +144,10 @@ def _lobe(
     if roughness is None and not exact:
         total = torch.full_like(area, np.pi)  # theirs is not made to sum to one
     dense = None
-    if len(area) ** 2 <= _DENSE_ENTRIES and len(columns) >= _DENSE_SHARE * len(area) ** 2:
+    small = len(area) ** 2 <= _DENSE_ENTRIES and device.type == "cpu"
+    if small and len(columns) >= _DENSE_SHARE * len(area) ** 2:
         dense = torch.zeros(len(area), len(area), dtype=dtype)
         dense[rows, columns.long()] = weights.to(dtype)
-        dense = dense.to(device)
     return CubeMap(
         dense=dense,
         starts=starts.to(device),
@@ -159,12 +159,12 @@ def _lobe(
 
 
 @lru_cache(maxsize=8)
-def fg_lut(size: int = 256) -> Float[Tensor, "s s 2"]:
+def fg_lut(size: int = 256, device: torch.device | str = "cpu") -> Float[Tensor, "s s 2"]:
     """The split-sum approximation's table: a surface reflects specular_colour * A + B.
 
     Row i is roughness (i + 0.5) / size, column j the cosine (j + 0.5) / size between normal and
     view, channels (A, B). GGX with alpha = roughness^2, height-correlated Smith shadowing,
-    Schlick's Fresnel term (1 - v.h)^5 (Karis 2013). float32 on the processor, exact to about
-    1e-3 where alpha is tiny and 1e-4 elsewhere. The caller must not write into it.
+    Schlick's Fresnel term (1 - v.h)^5 (Karis 2013). float32, exact to about 1e-3
+    where alpha is tiny and 1e-4 elsewhere. The caller must not write into it.
     """
-    return lobes.split_sum_table(size)
+    return lobes.split_sum_table(size).to(device)

@@ -24,7 +24,8 @@ class Operator:
 class Backend:
     """One implementation of each operator, with its name for logs and run folders.
 
-    `taken` says which operators are another's: their names, and whose.
+    `device` is where the operators want their tensors, as torch names it. `taken` says which
+    operators are another's: their names, and whose.
 
     The signatures stand at the callers: `rasterize.py`, `sample.py`, `encode.py`, `light.py`,
     `shade.py` and `extract.py` in this package.
@@ -50,3 +51,4 @@ class Backend:
     marching_tetrahedra: Operator
     flexicubes: Operator
     taken: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"

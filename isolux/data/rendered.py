@@ -80,11 +80,12 @@ class RenderedViews(Views):
             cameras = _cameras(pose, _middle(asset.mesh), size, fov_degrees)
         self._cameras, self._backend, self._lens = cameras, backend, Lens(near, far)
         self._names = tuple(f"{label}_{i:05d}" for i in range(len(cameras)))
-        material = asset.material or constant_textures()
-        self._surface = _surface(backend, asset.mesh, material)
+        material = (asset.material or constant_textures()).to(backend.device)
+        self._surface = _surface(backend, asset.mesh.to(backend.device), material)
         self._material = _Textures(backend, material, asset.mesh.uvs is not None)
         size_ = min(_LIGHT_SIZE, max(16, 1 << (probe.shape[0] // 2).bit_length() >> 1))
-        light = EnvironmentLight(cube_from_latlong(probe, size_), learn=False)
+        cube = cube_from_latlong(probe, size_).to(backend.device)
+        light = EnvironmentLight(cube, learn=False)
         with torch.no_grad():
             self._light = light.maps(backend)
         self._kept: dict[int, Float[Tensor, "h w 4"]] = {}
@@ -131,9 +132,11 @@ class RenderedViews(Views):
             if len(self._kept) < _KEPT_BYTES // (16 * height * width):
                 self._kept[i] = drawn[i]
         picked = [drawn[i] if i in drawn else self._kept[i] for i in indices]
-        rgba = torch.stack(picked) if picked else torch.zeros(0, height, width, 4)
+        device = self._backend.device
+        none = torch.zeros(0, height, width, 4, device=device)
+        rgba = torch.stack(picked) if picked else none
         return Batch(
-            self._cameras[list(indices)],
+            self._cameras[list(indices)].to(device),
             rgba[..., :3].contiguous(),
             rgba[..., 3:].contiguous(),
             tuple(self._names[i] for i in indices),
@@ -146,7 +149,7 @@ class RenderedViews(Views):
             self._surface,
             self._material,
             self._light,
-            self._cameras[[index]],
+            self._cameras[[index]].to(self._backend.device),
             self._lens,
         )
         # Drawn over black, so divided by coverage it is straight.

@@ -3,7 +3,9 @@
 Letters: v views, h, w pixels. Colours are linear and straight, alpha is coverage.
 """
 
+import copy
 import logging
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -47,7 +49,7 @@ class Views(ABC):
     @property
     @abstractmethod
     def cameras(self) -> Cameras:
-        """All cameras, at the size of the pictures."""
+        """All cameras, at the size of the pictures, on the processor."""
 
     @property
     @abstractmethod
@@ -61,7 +63,10 @@ class Views(ABC):
 
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The views at `indices`, in that order; repeated and no indices are fine."""
+        """The views at `indices`, in that order; repeated and no indices are fine.
+
+        On the device that the views were made for.
+        """
 
     @property
     def size(self) -> tuple[int, int]:
@@ -105,6 +110,7 @@ class StoredViews(Views):
                 " there must be as many of each, and at least one"
             )
         self._cameras, self._rgba, self._names = cameras, list(rgba), tuple(names)
+        self._device = torch.device("cpu")
         alphas = [view[..., 3] for view in rgba]
         empty = [name for name, alpha in zip(names, alphas, strict=True) if alpha.max() <= 0]
         self.empty_masks = len(empty)
@@ -174,17 +180,34 @@ class StoredViews(Views):
         """The files that they were read from."""
         return self._files
 
+    def to(self, device: torch.device | str) -> "StoredViews":
+        """The same views with their batches on another device.
+
+        The pictures are kept there too, unless they would take more than half of what is free.
+        """
+        there = copy.copy(self)
+        there._device = torch.device(device)
+        if sum(view.nbytes for view in self._rgba) <= _room(there._device):
+            there._rgba = [view.to(device) for view in self._rgba]
+        return there
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """The views at `indices`."""
         height, width = self.size
         picked = [self._rgba[i] for i in indices]
         rgba = torch.stack(picked) if picked else torch.zeros(0, height, width, 4)
+        rgba = rgba.to(self._device)
         return Batch(
-            self._cameras[list(indices)],
+            self._cameras[list(indices)].to(self._device),
             rgba[..., :3].contiguous(),
             rgba[..., 3:].contiguous(),
             tuple(self._names[i] for i in indices),
         )
+
+
+def _room(device: torch.device) -> float:
+    """Bytes that pictures may take on a device."""
+    return 0.5 * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
 
 
 def fit_size(own: tuple[int, int], size: Size) -> tuple[int, int]:

@@ -86,7 +86,9 @@ def clip_from_world(cameras: Cameras, near: float, far: float) -> Float[Tensor, 
     clip_from_camera[:, 2, 2] = (far + near) / (far - near)
     clip_from_camera[:, 2, 3] = -2.0 * far * near / (far - near)
     clip_from_camera[:, 3, 2] = 1.0
-    clip: Tensor = clip_from_camera @ torch.linalg.inv(cameras.world_from_camera)
+    # inv() would wait for a device, to look whether there is an inverse.
+    inverse, _ = torch.linalg.inv_ex(cameras.world_from_camera)
+    clip: Tensor = clip_from_camera @ inverse
     return clip
 
 

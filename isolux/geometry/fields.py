@@ -29,7 +29,10 @@ _CHUNK = 2**17  # points evaluated at once
 
 
 class Field(ABC):
-    """Values at points, negative inside, whose zero set is a surface."""
+    """Values at points, negative inside, whose zero set is a surface.
+
+    Points may lie on any device, and their values come back there.
+    """
 
     @property
     @abstractmethod
@@ -78,7 +81,8 @@ class Field(ABC):
         extent = float((high - low).max()) * (1 + 4 / resolution)
         lattice: TetLattice | CubeLattice
         lattice = tet_lattice(resolution) if extractor == "tets" else cube_lattice(resolution)
-        positions = 0.5 * (low + high) + extent * lattice.vertices.to(low)
+        lattice, middle = lattice.to(backend.device), (0.5 * (low + high)).to(backend.device)
+        positions = middle + extent * lattice.vertices.to(middle.dtype)
         values = torch.cat([self.value(part) for part in positions.split(_CHUNK)])
         if isinstance(lattice, TetLattice):
             vertices, faces = marching_tetrahedra(backend, lattice, positions, values)
@@ -86,7 +90,7 @@ class Field(ABC):
             vertices, faces, _ = flexicubes(
                 backend, lattice, positions, values, None, None, None, False
             )
-        return Mesh(vertices, faces)
+        return Mesh(vertices.cpu(), faces.cpu())
 
 
 class SphereField(Field):
@@ -188,7 +192,7 @@ class MeshField(Field):
         """By central differences over a ten-thousandth of the bounds, of unit length."""
         low, high = self.bounds
         step = 1e-4 * float((high - low).norm()) * torch.eye(3, dtype=torch.float64)
-        wide = points.detach().double()
+        wide = points.detach().cpu().double()
         slope = torch.stack(
             [self.value(wide + axis) - self.value(wide - axis) for axis in step], dim=-1
         )

@@ -66,7 +66,7 @@ def chart_tangents(
     corners = [vertices.index_select(0, faces[:, i].long()) for i in range(3)]
     coordinates = [uvs.index_select(0, uv_faces[:, i].long()) for i in range(3)]
     along = growing_u(corners, coordinates)
-    total = torch.zeros(len(uvs), 3, dtype=vertices.dtype)
+    total = vertices.new_zeros(len(uvs), 3)
     for corner in range(3):
         total = total.index_add(0, uv_faces[:, corner].long(), along)
     return torch.nn.functional.normalize(total, dim=-1, eps=1e-20)

@@ -5,6 +5,7 @@ counter-clockwise seen from outside.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +28,13 @@ class Mesh:
     uv_faces: Int[Tensor, "f 3"] | None = None
     normals: Float[Tensor, "m 3"] | None = None  # unit; None: area-weighted from the faces
     normal_faces: Int[Tensor, "f 3"] | None = None
+
+    def to(self, device: torch.device | str) -> "Mesh":
+        """The same mesh on another device."""
+        parts: dict[str, Any] = {
+            name: None if part is None else part.to(device) for name, part in vars(self).items()
+        }
+        return Mesh(**parts)
 
 
 def face_normals(

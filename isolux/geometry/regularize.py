@@ -2,7 +2,8 @@
 
 Letters: n vertices of a lattice or mesh, e lattice edges, f faces, q pairs of faces. Empty
 input gives zero with a zero gradient. On the processor the sums are kernels that run in the
-order of the edges or faces, so that results do not depend on threads.
+order of the edges or faces, so that results do not depend on threads; on other devices they
+are torch's.
 """
 
 import weakref
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from isolux.backends.cpu.jit import kernel
 from isolux.geometry.mesh import face_normals
@@ -37,6 +39,8 @@ def sign_changes(sdf: Float[Tensor, " n"], edges: Int[Tensor, "e 2"]) -> Float[T
     Returns:
         Zero, not NaN, when the field crosses no edge.
     """
+    if sdf.device.type != "cpu":
+        return _sign_changes_there(sdf, edges)
     return _EdgeTerm.apply(sdf, edges, _sign_change_sums)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -46,6 +50,8 @@ def lattice_roughness(sdf: Float[Tensor, " n"], edges: Int[Tensor, "e 2"]) -> Fl
     The uniform graph Laplacian of the field: zero for a field that is linear about each inner
     vertex of the lattice.
     """
+    if sdf.device.type != "cpu":
+        return _roughness_there(sdf, edges)
     return _EdgeTerm.apply(sdf, edges, _roughness_sums)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -56,6 +62,8 @@ def laplacian(vertices: Float[Tensor, "n 3"], faces: Int[Tensor, "f 3"]) -> Floa
     surface, as in nvdiffrec. Give it positions, or how far they have moved since the start
     ("relative"), which lets the starting shape keep its edges.
     """
+    if vertices.device.type != "cpu":
+        return _laplacian_there(vertices, faces)
     return _Laplacian.apply(vertices, faces)  # type: ignore[no-untyped-call,no-any-return]
 
 
@@ -125,6 +133,41 @@ def _remembered_pairs(faces: Tensor) -> Tensor:
     pairs = face_pairs(faces)
     _pairs[id(faces)] = (weakref.ref(faces), pairs)
     return pairs
+
+
+# The same on other devices, by torch, without waiting for them.
+
+
+def _sign_changes_there(sdf: Tensor, edges: Tensor) -> Tensor:
+    here, there = (sdf.index_select(0, end) for end in edges.long().unbind(1))
+    crossed = (here < 0) != (there < 0)
+    each = [
+        functional.binary_cross_entropy_with_logits(a, (b >= 0).to(a.dtype), reduction="none")
+        for a, b in ((here, there), (there, here))
+    ]
+    total = torch.where(crossed, each[0] + each[1], 0.0).sum()
+    return total / crossed.sum().clamp_min(1)
+
+
+def _roughness_there(sdf: Tensor, edges: Tensor) -> Tensor:
+    a, b = edges.long().unbind(1)
+    around, degree = torch.zeros_like(sdf), torch.zeros_like(sdf)
+    for here, there in ((a, b), (b, a)):
+        around = around.index_add(0, here, sdf.index_select(0, there))
+        degree = degree.index_add(0, here, torch.ones_like(sdf[:1]).expand(len(here)))
+    gap = torch.where(degree > 0, around / degree.clamp_min(1) - sdf, 0.0)
+    return gap.square().sum() / max(len(sdf), 1)
+
+
+def _laplacian_there(vertices: Tensor, faces: Tensor) -> Tensor:
+    corners = faces.long().unbind(1)
+    positions = [vertices.index_select(0, corner) for corner in corners]
+    whole = positions[0] + positions[1] + positions[2]
+    gap, count = torch.zeros_like(vertices), torch.zeros_like(vertices[:, :1])
+    for corner, position in zip(corners, positions, strict=True):
+        gap = gap.index_add(0, corner, whole - 3 * position)
+        count = count.index_add(0, corner, torch.full_like(position[:, :1], 2.0))
+    return (gap / count.clamp_min(1)).square().sum() / max(vertices.numel(), 1)
 
 
 class _EdgeTerm(torch.autograd.Function):

@@ -7,6 +7,7 @@ vertices, f faces.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -42,13 +43,18 @@ class Extracted:
     l_dev: Float[Tensor, " k"]  # of FlexiCubes; empty for tetrahedra
 
     def mesh(self) -> Mesh:
-        """The surface alone, without a graph."""
-        return Mesh(self.vertices.detach(), self.faces)
+        """The surface alone, without a graph, on the processor."""
+        return Mesh(self.vertices.detach().cpu(), self.faces.cpu())
 
 
-def lattice_of(extractor: Extractor, resolution: int) -> TetLattice | CubeLattice:
-    """The lattice that an extractor works on."""
-    return tet_lattice(resolution) if extractor == "tets" else cube_lattice(resolution)
+@lru_cache(maxsize=8)
+def lattice_of(
+    extractor: Extractor, resolution: int, device: torch.device | str = "cpu"
+) -> TetLattice | CubeLattice:
+    """The lattice that an extractor works on; the same one whenever it is asked for."""
+    if extractor == "tets":
+        return tet_lattice(resolution).to(device)
+    return cube_lattice(resolution).to(device)
 
 
 class SdfGrid(nn.Module):
@@ -85,15 +91,13 @@ class SdfGrid(nn.Module):
         self.extent = float(extent)
         self.register_buffer("centre", centre.detach().clone())
         self.sdf = nn.Parameter(sdf.detach().clone() * (2 / self.extent))
-        self.deform = (
-            nn.Parameter(torch.zeros(len(sdf), 3, dtype=sdf.dtype)) if deform else None
-        )
+        self.deform = nn.Parameter(sdf.new_zeros(len(sdf), 3)) if deform else None
         self.alpha = self.beta = self.gamma = None
         if isinstance(lattice, CubeLattice):
             cubes = len(lattice.cubes)
-            self.alpha = nn.Parameter(torch.zeros(cubes, 8, dtype=sdf.dtype))
-            self.beta = nn.Parameter(torch.zeros(cubes, 12, dtype=sdf.dtype))
-            self.gamma = nn.Parameter(torch.zeros(cubes, dtype=sdf.dtype))
+            self.alpha = nn.Parameter(sdf.new_zeros(cubes, 8))
+            self.beta = nn.Parameter(sdf.new_zeros(cubes, 12))
+            self.gamma = nn.Parameter(sdf.new_zeros(cubes))
 
     @staticmethod
     @torch.no_grad()
@@ -116,11 +120,12 @@ class SdfGrid(nn.Module):
             extent: edge length of that cube.
             extractor: which lattice.
             deform: whether vertices may move.
-            backend: not used by a grid (a network needs it).
-            generator: not used by a grid.
+            backend: says on which device the grid lies.
+            generator: not used by a grid (a network needs it).
         """
-        del backend, generator
-        lattice = lattice_of(extractor, resolution)
+        del generator
+        lattice = lattice_of(extractor, resolution, backend.device)
+        centre = centre.to(backend.device)
         sdf = values(centre + extent * lattice.vertices.to(centre))
         return SdfGrid(lattice, centre, extent, sdf, deform)
 
@@ -201,7 +206,7 @@ class SdfGrid(nn.Module):
 
         FlexiCubes' weights start anew.
         """
-        lattice = lattice_of(self.extractor, resolution)
+        lattice = lattice_of(self.extractor, resolution, self.sdf.device)
         points = self.centre + self.extent * lattice.vertices.to(self.centre)
         sdf = self.field().value(points)
         return SdfGrid(lattice, self.centre, self.extent, sdf, self.deform is not None)
@@ -215,7 +220,8 @@ class SdfGrid(nn.Module):
 
         Gropp et al. 2020, "Implicit Geometric Regularization".
         """
-        points = torch.rand(count, 3, generator=generator, dtype=self.sdf.dtype) - 0.5
+        kind, device = self.sdf.dtype, self.sdf.device
+        points = torch.rand(count, 3, generator=generator, dtype=kind, device=device) - 0.5
         points.requires_grad_()
         value = interpolate_lattice(self.lattice, self.sdf[:, None], points)
         (slope,) = torch.autograd.grad(value.sum(), points, create_graph=True)

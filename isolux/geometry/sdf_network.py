@@ -55,8 +55,9 @@ class SdfNetwork(nn.Module):
         super().__init__()
         self.lattice = lattice
         lattice.sdf.requires_grad_(False)  # the network says it
-        self.grid = HashGrid(spec, backend, generator)
-        self.network = MLP([spec.out_dim + 3, width, width, 1], backend, generator, bias=True)
+        sizes = (spec.out_dim + 3, width, width, 1)
+        self.grid = HashGrid(spec, backend, generator).to(backend.device)
+        self.network = MLP(sizes, backend, generator, bias=True).to(backend.device)
         with torch.no_grad():
             self.network.weights[-1].mul_(0.1)  # start close to the sphere
         self.backend = backend
@@ -109,7 +110,8 @@ class SdfNetwork(nn.Module):
         target = self.lattice.sdf.detach()
         for step in range(steps):
             rows = torch.randint(len(points), (_FIT_POINTS,), generator=generator)
-            jitter = torch.rand(_FIT_POINTS, 3, generator=generator) - 0.5
+            rows = rows.to(points.device)
+            jitter = (torch.rand(_FIT_POINTS, 3, generator=generator) - 0.5).to(points)
             if step % 2:  # between lattice vertices too
                 local = (points[rows] + 2 * self.lattice.lattice.spacing * jitter).clamp(-1, 1)
                 wanted = values(self.lattice.centre + half * local) / half
@@ -151,7 +153,7 @@ class SdfNetwork(nn.Module):
     def refined(self, resolution: int) -> "SdfNetwork":
         """The same network, sampled by a lattice of another resolution."""
         old = self.lattice
-        lattice = lattice_of(old.extractor, resolution)
+        lattice = lattice_of(old.extractor, resolution, old.sdf.device)
         sdf = old.sdf.new_zeros(len(lattice.vertices))
         grid = SdfGrid(lattice, old.centre, old.extent, sdf, old.deform is not None)
         generator = torch.Generator().manual_seed(0)  # overwritten by the next line
@@ -172,7 +174,9 @@ class SdfNetwork(nn.Module):
 
         Gropp et al. 2020, "Implicit Geometric Regularization".
         """
-        points = 2 * torch.rand(count, 3, generator=generator) - 1
+        points = (
+            2 * torch.rand(count, 3, generator=generator, device=self.grid.table.device) - 1
+        )
         points.requires_grad_()
         (slope,) = torch.autograd.grad(self(points).sum(), points, create_graph=True)
         gap: Tensor = slope.norm(dim=-1) - 1
@@ -193,6 +197,7 @@ class NetworkField(Field):
     def value(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """Distances, differentiable in the points."""
         half = 0.5 * self.network.lattice.extent
-        local = (points - self.network.lattice.centre) / half
+        centre = self.network.lattice.centre
+        local = (points.to(centre.device) - centre) / half
         parts = [self.network(part) for part in torch.split(local, _CHUNK)]
-        return half * torch.cat(parts)
+        return half * torch.cat(parts).to(points.device)

@@ -140,7 +140,7 @@ def _recipe(
         most_triangles=conf.geometry.most_triangles,
         lock_positions=conf.geometry.lock_positions,
         lock_light=conf.light.lock_in_mesh_stage,
-        light=_light(conf.light, scene.probe),
+        light=_light(conf.light, scene.probe, backend),
         field=_start(conf, backend, _shape(conf, scene.train, centre, extent), centre, extent),
         sphere=_start(conf, backend, lambda: _sphere(centre, extent), centre, extent),
         bounds=torch.stack([centre - half, centre + half]),
@@ -148,7 +148,7 @@ def _recipe(
 
 
 def _light(
-    light: LightConf, known: Float[Tensor, "h w 3"] | None
+    light: LightConf, known: Float[Tensor, "h w 3"] | None, backend: Backend
 ) -> Callable[[], EnvironmentLight]:
     """The light to begin with: the probe given, else grey, or the known one if it stays."""
     if light.envmap is not None:
@@ -161,13 +161,14 @@ def _light(
         raise ValueError(
             "light.learn=false needs a probe to keep: set light.envmap to an .hdr or .exr"
         )
+    base = base.to(backend.device)
     return lambda: EnvironmentLight(base, light.learn, light.solid_angles)
 
 
 def _masks(train: Views) -> tuple[Float[Tensor, "v h w"], list[int]]:
     count = min(len(train), _HULL_VIEWS)
     chosen = [round(i * (len(train) - 1) / max(count - 1, 1)) for i in range(count)]
-    return train.batch(chosen).alpha[..., 0], chosen
+    return train.batch(chosen).alpha[..., 0].cpu(), chosen
 
 
 def _box(conf: GeometryConf, train: Views) -> tuple[Float[Tensor, " 3"], float]:
@@ -254,7 +255,7 @@ def _shape(
             return _sphere(centre, extent)
         if init == "random":
             generator = generator_for(conf.seed, 2)
-            return lambda points: torch.rand(len(points), generator=generator) - 0.1
+            return lambda points: torch.rand(len(points), generator=generator).to(points) - 0.1
         return _field_of(Path(init)).value
 
     return shape

@@ -282,7 +282,7 @@ def _objective(
     def objective(step: int, progress: float) -> dict[str, Tensor]:
         chosen = group.part(order_of(conf.seed, index, step, batch_size, len(train)))
         batch = shrunk(train.batch(chosen), phase.shrink)
-        generator = generator_for(conf.seed, index, step)
+        generator = generator_for(conf.seed, index, step, device=problem.backend.device)
         if isinstance(scene, TopologyScene):
             put_back = partial(rescue, scene, phase.resolution, optimizer)
             return topology_terms(

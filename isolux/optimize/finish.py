@@ -72,14 +72,14 @@ def asset_of(backend: Backend, scene: MeshScene, name: str) -> MeshAsset:
         backend, geometry.vertices, geometry.faces, geometry.uvs, geometry.uv_faces, size
     )
     covered = torch.zeros(size * size, dtype=torch.bool)
-    covered[texels] = True
-    channels = dilate(material.texels.detach(), covered.reshape(size, size))
+    covered[texels.cpu()] = True
+    channels = dilate(material.texels.detach().cpu(), covered.reshape(size, size))
     normal = None
     if material.normal_map:
         tilted = torch.cat([channels[..., 6:8], channels[..., 8:9].clamp(min=1e-3)], dim=-1)
         normal = torch.nn.functional.normalize(tilted, dim=-1)
     textures = TextureSet(channels[..., :3], channels[..., 3:6], normal)
-    return MeshAsset(geometry.mesh(), textures, name)
+    return MeshAsset(geometry.mesh().to("cpu"), textures, name)
 
 
 def write_assets(run: Run, folder: Path) -> None:

@@ -58,14 +58,15 @@ def fit(
         total = weighted_sum(terms, weights, progress)
         *means, mean_total = group.means([*terms.values(), total])
         told = dict(zip(terms, means, strict=True))
-        if not math.isfinite(mean_total.item()):  # sync: a NaN found late is a lost night
-            bad = {name: term.item() for name, term in told.items() if not term.isfinite()}
-            said = f"terms are not finite: {bad or 'their sum overflows'}"
-            raise FloatingPointError(f"{stage}, step {step}: {said}")
         optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         group.average(parameters)
-        if bad_groups := _not_finite(optimizer):
+        total_is_finite, bad_groups = _looked_at(mean_total, optimizer)
+        if not total_is_finite:
+            bad = {name: term.item() for name, term in told.items() if not term.isfinite()}
+            said = f"terms are not finite: {bad or 'their sum overflows'}"
+            raise FloatingPointError(f"{stage}, step {step}: {said}")
+        if bad_groups:
             guilty = _guilty(objective(step, progress), weights, progress, parameters)
             raise FloatingPointError(
                 f"{stage}, step {step}: gradients of {bad_groups} are not finite, "
@@ -88,17 +89,18 @@ def fit(
     return step
 
 
-def _not_finite(optimizer: torch.optim.Optimizer) -> list[str]:
-    """Names of the groups with a gradient that is not finite."""
-    return [
-        str(group.get("name", number))
-        for number, group in enumerate(optimizer.param_groups)
-        if not all(
-            math.isfinite(parameter.grad.sum().item())  # sync
-            for parameter in group["params"]
-            if parameter.grad is not None
-        )
-    ]
+def _looked_at(total: Tensor, optimizer: torch.optim.Optimizer) -> tuple[bool, list[str]]:
+    """Whether the total is finite, and the names of groups with a gradient that is not."""
+    sums, owners = [total], [""]
+    for number, group in enumerate(optimizer.param_groups):
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                sums.append(parameter.grad.sum())
+                owners.append(str(group.get("name", number)))
+    # sync: a NaN found late is a lost night. One wait for all of them.
+    first, *rest = (math.isfinite(value) for value in torch.stack(sums).tolist())
+    bad = [owner for owner, finite in zip(owners[1:], rest, strict=True) if not finite]
+    return first, list(dict.fromkeys(bad))
 
 
 def _guilty(

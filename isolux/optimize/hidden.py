@@ -27,7 +27,7 @@ def without_hidden(mesh: Mesh, views: Views, lens: Lens, backend: Backend) -> Me
     """The mesh without its connected parts of which no view shows a pixel.
 
     Args:
-        mesh: without texture coordinates.
+        mesh: without texture coordinates, on the processor.
         views: of which at most 64 are looked through, evenly spread.
         lens: their clip planes.
         backend: draws.
@@ -37,12 +37,13 @@ def without_hidden(mesh: Mesh, views: Views, lens: Lens, backend: Backend) -> Me
     """
     if not len(mesh.faces):
         return mesh
-    surface, cameras = Surface.of(backend, mesh.vertices, mesh.faces), views.cameras
+    there, cameras = mesh.to(backend.device), views.cameras.to(backend.device)
+    surface = Surface.of(backend, there.vertices, there.faces)
     seen = torch.zeros(len(mesh.faces), dtype=torch.bool)
     for index in spread(len(views), _LOOKED):
         drawn = draw_surface(backend, surface, cameras[[index]], lens.near, lens.far)
         seen[drawn.triangle.long().cpu()] = True
-    part = component_of_face(mesh.faces).long().cpu()
+    part = component_of_face(mesh.faces).long()
     shown = torch.zeros(int(part.max()) + 1, dtype=torch.bool)
     shown[part[seen]] = True
     if bool(shown.all()) or not bool(shown.any()):
@@ -52,4 +53,4 @@ def without_hidden(mesh: Mesh, views: Views, lens: Lens, backend: Backend) -> Me
         "%d of %d parts are seen by no view and left out (%d of %d triangles)",
         len(shown) - int(shown.sum()), len(shown), int((~kept).sum()), len(kept),
     )  # fmt: skip
-    return remove_unreferenced(Mesh(mesh.vertices, mesh.faces[kept.to(mesh.faces.device)]))
+    return remove_unreferenced(Mesh(mesh.vertices, mesh.faces[kept]))

@@ -150,7 +150,8 @@ def _random_background(
 ) -> Float[Tensor, "v h w 3"]:
     """One colour a view: a silhouette that is wrong must not match by chance."""
     views = len(batch.rgb) * group.world
-    return group.part(torch.rand(views, 1, 1, 3, generator=generator)).expand(batch.rgb.shape)
+    drawn = torch.rand(views, 1, 1, 3, generator=generator, device=batch.rgb.device)
+    return group.part(drawn).expand(batch.rgb.shape)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ class _Asked:
     def normal(
         self, here: Float[Tensor, "q c"], generator: torch.Generator
     ) -> Float[Tensor, "q c"]:
-        drawn = torch.randn(self.total, here.shape[1], generator=generator)
+        shape = self.total, here.shape[1]
+        drawn = torch.randn(shape, generator=generator, device=here.device)
         return drawn[self.before : self.before + len(here)]
 
 

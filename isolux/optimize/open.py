@@ -39,7 +39,7 @@ def open_scene(data: DataConf, backend: Backend, seed: int) -> Scene:
     Raises:
         ValueError, FileNotFoundError: what is missing or wrong, in one line.
     """
-    kind = data.kind
+    kind, device = data.kind, backend.device
     if data.path is None and kind != "procedural":
         raise ValueError("data.path is not set: give a scene folder or a mesh, data.path=...")
     if kind == "auto":
@@ -49,8 +49,8 @@ def open_scene(data: DataConf, backend: Backend, seed: int) -> Scene:
         assert data.path is not None
         return Scene(
             kind,
-            nerf_synthetic_views(data.path, "train", data.size, data.train_views),
-            nerf_synthetic_views(data.path, "test", data.size, data.test_views),
+            nerf_synthetic_views(data.path, "train", data.size, data.train_views).to(device),
+            nerf_synthetic_views(data.path, "test", data.size, data.test_views).to(device),
         )
     if kind == "procedural":
         asset, probe = demo_scene()

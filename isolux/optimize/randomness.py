@@ -8,8 +8,10 @@ import torch
 __all__ = ["generator_for", "order_of"]
 
 
-def generator_for(seed: int, *place: int) -> torch.Generator:
-    """A generator for one place of a run, for example (phase, step)."""
+def generator_for(
+    seed: int, *place: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A generator for one place of a run, for example (phase, step), and for one device."""
     state = seed & 0xFFFFFFFF
     for number in place:
         # A step of splitmix64: neighbouring places get unrelated streams.
@@ -17,7 +19,7 @@ def generator_for(seed: int, *place: int) -> torch.Generator:
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
-    return torch.Generator().manual_seed(state & 0x7FFFFFFFFFFFFFFF)
+    return torch.Generator(device).manual_seed(state & 0x7FFFFFFFFFFFFFFF)
 
 
 def order_of(seed: int, phase: int, step: int, batch: int, count: int) -> list[int]:

@@ -93,7 +93,7 @@ class Rescue:
         surface = surface_of(backend, scene)
         if not len(surface.faces):
             return "empty: the distance field has one sign everywhere"
-        cameras = self._views.cameras
+        cameras = self._views.cameras.to(backend.device)
         for index in spread(len(self._views), _LOOKED):
             drawn = draw_surface(backend, surface, cameras[[index]], lens.near, lens.far)
             if len(drawn.pixels):

@@ -84,7 +84,7 @@ def compared(
     lens: Lens,
     background: str,
 ) -> ComparedView:
-    """One view with everything that it is made of."""
+    """One view with everything that it is made of, on the processor."""
     batch = views.batch([index])
     surface = surface_of(backend, scene)
     rgb, alpha, reference = beside(backend, scene, surface, batch, lens, background)
@@ -93,13 +93,13 @@ def compared(
 
     def full(values: Float[Tensor, "p 3"]) -> Float[Tensor, "h w 3"]:
         blank = torch.zeros_like(reference).reshape(-1, 3)
-        return blank.index_copy(0, gbuffer.pixels, values).reshape(reference.shape)[0]
+        return blank.index_copy(0, gbuffer.pixels, values).reshape(reference.shape)[0].cpu()
 
     return ComparedView(
         name=batch.names[0],
-        ours=rgb[0],
-        reference=reference[0],
-        alpha=alpha[0],
+        ours=rgb[0].cpu(),
+        reference=reference[0].cpu(),
+        alpha=alpha[0].cpu(),
         albedo=full(material.albedo),
         orm=full(material.orm),
         normal=full(functional.normalize(gbuffer.normal, dim=-1, eps=1e-20)),

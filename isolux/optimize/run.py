@@ -40,14 +40,15 @@ class Run:
     @property
     def mesh(self) -> Mesh:
         """The mesh with its charts, world space."""
-        return self.scene.geometry.mesh()
+        return self.scene.geometry.mesh().to("cpu")
 
     @property
     def light(self) -> Float[Tensor, "h w 3"]:
         """The probe as a lat-long map of linear radiance."""
         size = self.scene.light.base.shape[1]
         with torch.no_grad():
-            return latlong_from_cube(self.backend, [self.scene.light.base], 2 * size, 4 * size)
+            base = self.scene.light.base
+            return latlong_from_cube(self.backend, [base], 2 * size, 4 * size).cpu()
 
     @property
     def cameras(self) -> Cameras:
@@ -63,7 +64,13 @@ class Run:
     def render(
         self, cameras: Cameras, background: Float[Tensor, "v h w 3"] | None = None
     ) -> Picture:
-        """Pictures of the result, linear, over a background (black without one)."""
+        """Pictures of the result, linear, over a background (black without one).
+
+        They stay on the device of the run's backend.
+        """
+        cameras = cameras.to(self.backend.device)
+        if background is not None:
+            background = background.to(self.backend.device)
         maps = self.scene.light.maps(self.backend)
         return draw(
             self.backend,

@@ -72,7 +72,7 @@ def topology_scene(recipe: Recipe, resolution: int) -> TopologyScene:
         recipe.bounds,
         recipe.backend,
         generator_for(recipe.seed, 1),
-    )
+    ).to(recipe.backend.device)
     return TopologyScene(recipe.field(resolution), material, recipe.light())
 
 
@@ -94,6 +94,7 @@ def mesh_scene(
     """Charts for a mesh, textures from the field (grey without one), and the light so far."""
     if mesh.uvs is None or mesh.uv_faces is None:
         mesh = unwrap(mesh, recipe.texture_size)
+    mesh = mesh.to(recipe.backend.device)
     assert mesh.uvs is not None
     assert mesh.uv_faces is not None
     size = recipe.texture_size
@@ -101,8 +102,7 @@ def mesh_scene(
         textures = material
     else:
         low, high = recipe.limits.tensors()
-        grey = (0.5 * (low + high)).expand(size, size, 6)
-        channels = grey
+        channels = (0.5 * (low + high)).to(mesh.uvs.device).expand(size, size, 6)
         if material is not None:
             channels, _ = bake(
                 recipe.backend,
@@ -113,9 +113,10 @@ def mesh_scene(
                 mesh.uv_faces,
                 size,
             )
-        flat = torch.tensor([0.0, 0.0, 1.0]).expand(size, size, 3)
+        flat = channels.new_tensor([0.0, 0.0, 1.0]).expand(size, size, 3)
         texels = torch.cat([channels, flat], dim=-1)
         textures = TextureMaterial(texels, recipe.limits, recipe.normal_map, recipe.backend)
+        textures = textures.to(recipe.backend.device)
     if recipe.lock_light:
         light = EnvironmentLight(light.base.detach(), False, light.solid_angles)
     geometry = FixedMesh(mesh, recipe.lock_positions)
@@ -137,9 +138,11 @@ def restored_mesh_scene(
         for name, value in state.items()
         if name.startswith("geometry.")
     }
-    light = EnvironmentLight(state["light.base"], learn_light, solid_angles)
+    device = backend.device
+    light = EnvironmentLight(state["light.base"], learn_light, solid_angles).to(device)
     textures = TextureMaterial(state["material.texels"], limits, normal_map, backend)
-    scene = MeshScene(backend, FixedMesh.from_state(part, lock_positions), textures, light)
+    geometry = FixedMesh.from_state(part, lock_positions).to(device)
+    scene = MeshScene(backend, geometry, textures.to(device), light)
     scene.load_state_dict(dict(state))
     return scene
 

@@ -55,7 +55,7 @@ def bake(
     chunks = [field(part) for part in torch.split(points, 1 << 18)]
     values = torch.cat(chunks) if chunks else field(points)
     texture = values.new_zeros(size * size, values.shape[-1]).index_copy(0, texels, values)
-    covered = torch.zeros(size * size, dtype=torch.bool)
+    covered = torch.zeros(size * size, dtype=torch.bool, device=texels.device)
     covered[texels] = True
     covered = covered.reshape(size, size)
     return dilate(texture.reshape(size, size, -1), covered), covered
@@ -68,7 +68,7 @@ def dilate(
     if not bool(covered.any()):
         return texture
     nearest = ndimage.distance_transform_edt(
-        ~covered.numpy(), return_distances=False, return_indices=True
+        ~covered.cpu().numpy(), return_distances=False, return_indices=True
     )
     rows, columns = (torch.from_numpy(np.ascontiguousarray(i)).long() for i in nearest)
-    return texture[rows, columns]
+    return texture[rows.to(texture.device), columns.to(texture.device)]

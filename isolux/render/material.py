@@ -147,4 +147,5 @@ class TextureMaterial(nn.Module):
             rows = self.texels[first:last]
             torch.clamp(rows, self.low, self.high, out=rows)
 
-        parallel_for(run, chunks(len(self.texels), _ROWS))
+        here = self.texels.device.type == "cpu"
+        parallel_for(run, chunks(len(self.texels), _ROWS if here else len(self.texels)))

@@ -63,7 +63,7 @@ def shade(
         cosine,
         diffuse,
         specular,
-        fg_lut(),
+        fg_lut(device=cosine.device),
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from isolux.geometry import regularize
 from isolux.geometry.lattice import tet_lattice
 from isolux.geometry.mesh import Mesh
 from isolux.geometry.regularize import (
@@ -135,3 +136,22 @@ def test_nothing_costs_nothing(term: Callable[[Tensor], Tensor], at: Tensor) -> 
     assert not at.grad.any()
     if len(at) == 0 or at.dim() == 1:
         assert loss == 0
+
+
+@pytest.mark.parametrize("name", ["sign_changes", "lattice_roughness", "laplacian"])
+def test_other_devices_sums_are_the_same(name: str) -> None:
+    """Torch's sums, which devices take, against the kernels, with their gradients."""
+    kernels, torchs = {
+        "sign_changes": (sign_changes, regularize._sign_changes_there),
+        "lattice_roughness": (lattice_roughness, regularize._roughness_there),
+        "laplacian": (laplacian, regularize._laplacian_there),
+    }[name]
+    faces = torch.tensor([[0, 1, 2], [2, 1, 3], [5, 4, 5]])  # vertex 6 is in none of them
+    shape, over = ((7, 3), faces) if name == "laplacian" else ((len(LATTICE.vertices),), LATTICE.edges)
+    for values, indices in ((noise(*shape), over), (noise(*shape).abs(), over[:0])):
+        one, other = (values.clone().requires_grad_() for _ in range(2))
+        wanted, found = kernels(one, indices), torchs(other, indices)
+        torch.testing.assert_close(found, wanted)
+        wanted.backward()
+        found.backward()
+        torch.testing.assert_close(other.grad, one.grad)

@@ -22,6 +22,11 @@ class TextureSet:
     orm: Float[Tensor, "ho wo 3"]  # occlusion (0: no darkening), roughness, metalness
     normal: Float[Tensor, "hn wn 3"] | None = None  # unit, tangent space, z out, y as -v
 
+    def to(self, device: torch.device | str) -> "TextureSet":
+        """The same textures on another device."""
+        normal = None if self.normal is None else self.normal.to(device)
+        return TextureSet(self.albedo.to(device), self.orm.to(device), normal)
+
 
 @dataclass(frozen=True)
 class MeshAsset:
