@@ -327,7 +327,9 @@ class OperatorsConf(_Record):
     cubemap: Source | None = Field(None, description="lookups in cube maps")
     hash_grid: Source | None = Field(None, description="features of positions")
     hash_grid_second: Source | None = Field(None, description="second derivatives of these")
-    mlp: Source | None = Field(None, description="small networks")
+    mlp: Literal[Source, "half"] | None = Field(
+        None, description="small networks; half is for backend=cuda"
+    )
     cube_filter: Source | None = Field(None, description="prefiltering of the light")
     shading_frame: Source | None = Field(None, description="frames of normal maps")
     split_sum: Source | None = Field(None, description="shading")

@@ -1,14 +1,14 @@
 """Small networks in half precision on tensor cores, each pass in one kernel.
 
-Letters as in `isolux.backends.encode`. The functions are those of `mlp.py`, and what does not fit
-goes there: networks with biases, in double precision, or of other sizes than hidden layers that
-are all 32 or 64 wide, one to four of them, at most 64 inputs and at most 16 outputs.
+Letters as in `isolux.backends.encode`. The functions are those of `mlp.py`, and what does not
+fit goes there: networks with biases, in double precision, or of other sizes than one to four
+hidden layers, all 32 or all 64 wide, at most 64 inputs and at most 16 outputs.
 
-Inputs, weights, hidden values and gradients on their way are rounded to 11 bits, and sums are
-float32. Inputs and hidden values beyond 65504 overflow, those below 6e-8 vanish. Gradients are
-multiplied by powers of two that are found on the device, so that their magnitude does not matter:
-none overflows, and one vanishes only where it is some 1e-10 of the largest, or less for each
-layer whose weights are uneven.
+Inputs, weights, hidden values and gradients on their way are rounded to 11 bits; sums are
+float32. Inputs and hidden values from 65520 on become infinite. Gradients are multiplied by
+powers of two that are found on the device and divided out in float32, so their magnitude does
+not matter: none overflows. What is small beside the largest gradient of all points is rounded
+to steps of 2^-38 of that, or coarser by the weights' norms over what they make of gradients.
 """
 
 from collections.abc import Sequence
