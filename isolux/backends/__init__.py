@@ -57,10 +57,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
 _VARIANTS = {"half": ("mlp", "half_mlp")}
 
 
-# Operators run on a device's tensors, but nothing above moves tensors there; None when it does.
-_PLACEMENT: str | None = "training does not place its tensors on a device yet: take backend=cpu"
-
-
 def _load(package: str, operator: str) -> Operator | Callable[..., Any]:
     module, *names = _HOMES[operator]
     if package in _VARIANTS:
@@ -72,7 +68,8 @@ def _load(package: str, operator: str) -> Operator | Callable[..., Any]:
 
 def _assemble(package: str) -> Backend:
     operators: dict[str, Any] = {name: _load(package, name) for name in _HOMES}
-    return Backend(name=package, **operators)
+    device = "cuda" if package == "cuda" else "cpu"
+    return Backend(name=package, device=device, **operators)
 
 
 @cache
@@ -105,7 +102,7 @@ def why_not_cuda() -> str | None:
     lacking = [name for name, (module, *_) in _HOMES.items() if not _is_there("cuda", module)]
     if lacking:
         return f"it has no {', '.join(lacking)} yet: take backend=cpu"
-    return _PLACEMENT
+    return None
 
 
 def _is_there(package: str, module: str) -> bool:
