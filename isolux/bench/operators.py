@@ -26,7 +26,15 @@ from isolux.backends.rasterize import (
 from isolux.bench.measure import Figure, Row, timed_rows
 from isolux.geometry.sdf_grid import SdfGrid
 
-__all__ = ["extract", "hash_grid_rows", "mlp_rows", "noisy_spheres", "rasterise"]
+__all__ = [
+    "extract",
+    "hash_grid_rows",
+    "mlp_rows",
+    "noisy_spheres",
+    "rasterise",
+    "surface_points",
+    "turned",
+]
 
 _SPHERES = {"5k": 4, "20k": 5, "80k": 6, "300k": 7}  # subdivisions of an icosahedron
 _GRID_FIGURES: dict[str, Figure] = {
@@ -44,6 +52,11 @@ def noisy_spheres(
     vertices = torch.tensor(np.asarray(sphere.vertices), dtype=torch.float32)
     noise = torch.randn(len(vertices), 1, generator=torch.Generator().manual_seed(0))
     vertices = vertices * (1.0 + 0.15 * float(sphere.edges_unique_length.mean()) * noise)
+    return turned(vertices, views), torch.tensor(np.asarray(sphere.faces), dtype=torch.int32)
+
+
+def turned(vertices: Float[Tensor, "n 3"], views: int) -> Float[Tensor, "v n 4"]:
+    """Clip positions of a body of radius 1 seen from `views` sides."""
     clip = []
     for k in range(views):
         turn = torch.tensor(6.2832 * (k + 0.37) / views)
@@ -53,7 +66,7 @@ def noisy_spheres(
         scale, near, far = 2.29, 0.1, 10.0
         depth = (w * (far + near) - 2.0 * far * near) / (far - near)
         clip.append(torch.stack([scale * x, scale * vertices[:, 1], depth, w], dim=-1))
-    return torch.stack(clip), torch.tensor(np.asarray(sphere.faces), dtype=torch.int32)
+    return torch.stack(clip)
 
 
 def rasterise(
@@ -118,7 +131,7 @@ def hash_grid_rows(
 ) -> list[Row]:
     """The 16 x 2 grid at points of a surface: forward, and backward to table and points."""
     backend = backends.select("cpu")
-    at = _surface_points(points)
+    at = surface_points(points)
     rows = []
     for log2 in log2_rows:
         design = log2 == 19 and points == 200_000
@@ -148,7 +161,7 @@ def _hash_grid_row(
     return timed_rows(f"16 x 2, T = 2^{log2}, {len(at)} points", jobs, repeats, figures)
 
 
-def _surface_points(count: int) -> Float[Tensor, "p 3"]:
+def surface_points(count: int) -> Float[Tensor, "p 3"]:
     """Points of a bumpy ball as four cameras see it, row after row, in the unit cube."""
     size = int((count / 4 / 0.5) ** 0.5) + 2  # half of a picture's pixels show the ball
     y, x = np.meshgrid(np.linspace(1, -1, size), np.linspace(-1, 1, size), indexing="ij")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from isolux import __version__
+from isolux.backends.available import cuda_problem
 from isolux.bench import operators, runs, steps
 from isolux.bench.measure import Row
 
@@ -65,7 +66,15 @@ def run(
         sys.stderr.write(f"{word}, {time.monotonic() - began:.1f} s\n")
         result["rows"] += [{"benchmark": name} | row for row in rows]
     result["machine"]["load_after"] = _load()
+    sys.stderr.write(f"{_gpu_rows()}\n")
     return result
+
+
+def _gpu_rows() -> str:
+    """All rows are the processor's; where those of a device come from."""
+    if problem := cuda_problem():
+        return f"no GPU rows: {problem.partition(': ')[0]}"
+    return "no GPU rows: python -m isolux.bench.gpu measures them"
 
 
 def machine() -> dict[str, Any]:
