@@ -1,1 +1,1 @@
-"""Surfaces from point clouds: what is read, cleaned and oriented, and the engines that fit it."""
+"""Surfaces from point clouds: cleaning, orienting, and the engines that fit a field."""

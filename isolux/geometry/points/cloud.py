@@ -1,4 +1,7 @@
-"""Points with what is known of them, and the frame in which they are worked on. Letters: n points."""
+"""Points with what is known of them, and the frame that they are worked on in.
+
+Letters: n points.
+"""
 
 from dataclasses import dataclass
 
