@@ -7,23 +7,32 @@ import torch
 import trimesh
 from device_replay import replayed
 from emulated import emulated
+from on_device import on_device
 from torch import Tensor
 
 from isolux import backends
 from isolux.backends import Backend
+from isolux.backends.available import cuda_problem
 from isolux.backends.cpu import pool
 from isolux.backends.cuda.launch import use_host
 
 Scene = Callable[..., tuple[Tensor, Tensor]]
 
 
-@pytest.fixture(params=["reference", "cpu", "cuda"])
+@pytest.fixture(
+    params=["reference", "cpu", "cuda", pytest.param("device", marks=pytest.mark.gpu)]
+)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each implementation in turn; that for CUDA with its text compiled for the processor.
 
-    Its host code runs once more as if on a device (`device_replay`).
+    Its host code runs once more as if on a device (`device_replay`). Where there is a device,
+    `device` is the same backend on it; the tests' own tensors are brought there and back.
     """
-    if request.param == "cuda":
+    if request.param == "device":
+        if problem := cuda_problem():
+            pytest.skip(problem)
+        yield on_device(backends.cuda(), lambda t: t.cuda(), lambda t: t.cpu())
+    elif request.param == "cuda":
         yield replayed(emulated())
         use_host(None)
     else:

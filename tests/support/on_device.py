@@ -1,0 +1,68 @@
+"""A backend that keeps its tensors elsewhere, for tests whose tensors are on the processor.
+
+Each raw operator is given its arguments on the other side and its results are brought back, so
+the laws that hold for every backend are asked of a device too, gradients included.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from isolux import backends
+from isolux.backends import Backend, Operator
+
+__all__ = ["on_device"]
+
+Move = Callable[[Tensor], Tensor]
+
+
+def on_device(backend: Backend, there: Move, here: Move) -> Backend:
+    """The backend for the processor's tensors.
+
+    On a device indices are not checked, and one that is out of range ends the process: so the
+    processor's backend does a forward pass first, which says so.
+
+    Args:
+        backend: works on the other side.
+        there: brings a tensor to it.
+        here: brings one back.
+    """
+    plain = backends.cpu()
+
+    def moved(operator: Callable[..., Any], check: Callable[..., Any] | None) -> Any:
+        def call(*arguments: Any) -> Any:
+            if check is not None:
+                check(*arguments)
+            return _mapped(here, operator(*_mapped(there, arguments)))
+
+        return call
+
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(backend):
+        operator, check = getattr(backend, field.name), getattr(plain, field.name)
+        if isinstance(operator, Operator):
+            # What a forward pass keeps for its way back is each backend's own.
+            fields[field.name] = Operator(
+                moved(operator.forward, check.forward), moved(operator.backward, None)
+            )
+        elif callable(operator):
+            fields[field.name] = moved(operator, check)
+    fields["device"] = plain.device
+    return dataclasses.replace(backend, **fields)
+
+
+def _mapped(function: Move, value: Any) -> Any:
+    """The same with each tensor in it, in records and sequences too, replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if type(value) in (tuple, list):
+        return type(value)(_mapped(function, each) for each in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        fields = {name: _mapped(function, getattr(value, name)) for name in names}
+        if all(fields[name] is getattr(value, name) for name in names):
+            return value  # nothing in it to move: what is cached by it stays so
+        return dataclasses.replace(value, **fields)
+    return value
