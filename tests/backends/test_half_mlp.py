@@ -6,6 +6,7 @@ layer that it passes, so by (2 h + 2) 2^-11 of its magnitude for h hidden layers
 that much of the sum of its terms' magnitudes. Sums in float32 add little to that.
 """
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -333,6 +334,23 @@ def test_it_compiles_for_other_sizes(sizes: tuple[int, int, int], architecture: 
     cubin, said = nvrtc.compile_text(text, "half_mlp.cu", architecture)
     assert said == ""
     assert cubin.startswith(b"\x7fELF")
+
+
+def test_each_size_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = []
+    monkeypatch.setattr(launch, "_cubin", lambda text, *_: texts.append(text) or b"")
+    monkeypatch.setattr(launch.nvrtc, "version", lambda: (12, 8))
+    for name in ("load", "function_of"):
+        monkeypatch.setattr(launch.driver, name, lambda *_: ctypes.c_void_p(1))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    shapes = [half_mlp._Shape(17, 32, hidden, 9) for hidden in (1, 2)]
+    for shape in shapes * 2:
+        for kernel in ("half_mlp_pack", "half_mlp_forward"):
+            launch._function("half_mlp", kernel, "float", 0, *shape.constants)
+    launch._function.cache_clear()
+    launch._module.cache_clear()
+    for text, shape in zip(texts, shapes, strict=True):
+        assert f"#define HIDDEN {shape.hidden}\n#define INPUTS 32\n" in text
 
 
 def test_it_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
