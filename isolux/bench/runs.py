@@ -21,6 +21,7 @@ def memory(size: int = 256, resolution: int = 64, steps: int = 15) -> list[Row]:
         out = Path(folder, "run")
         settings = [
             f"out={out}",
+            "backend=cpu",
             f"data.size={size}",
             "data.train_views=32",
             "data.test_views=2",

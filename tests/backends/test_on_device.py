@@ -94,6 +94,14 @@ def test_everything_is_brought_there_and_back(device: Backend, sphere: Scene) ->
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_what_is_written_in_place_comes_back(device: Backend) -> None:
+    grad, into = torch.rand(2, 3, 1), torch.rand(5, 6, 1)
+    expected = into.clone()
+    backends.reference().halve.backward(grad, expected)
+    device.halve.backward(grad, into)
+    torch.testing.assert_close(into, expected)
+
+
 def test_the_device_is_the_processor_for_who_asks(device: Backend) -> None:
     assert device.device == "cpu"
     assert device.name == "cuda"

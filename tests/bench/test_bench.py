@@ -65,6 +65,32 @@ def test_a_failure_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (
+            "no CUDA driver (libcuda.so.1 is not here): install it",
+            "no GPU rows: no CUDA driver (l",
+        ),
+        (None, "no GPU rows: python -m isolux.bench.gpu measures them"),
+    ],
+)
+def test_a_device_is_measured_elsewhere(
+    problem: str | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from isolux.bench import registry
+
+    monkeypatch.setattr(registry, "cuda_problem", lambda: problem)
+    rows = bench.run(["mlp"], SMALL)["rows"]
+    assert [row["benchmark"] for row in rows] == ["mlp", "mlp"]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(said)
+    assert "install" not in last
+
+
+@pytest.mark.parametrize(
     ("figure", "met"),
     [(None, None), (("<=", 2.0), True), (("<=", 1.0), False), ((">=", 3.0), False),
      (("==", 2.0), True)],

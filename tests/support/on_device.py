@@ -35,7 +35,13 @@ def on_device(backend: Backend, there: Move, here: Move) -> Backend:
         def call(*arguments: Any) -> Any:
             if check is not None:
                 check(*arguments)
-            return _mapped(here, operator(*_mapped(there, arguments)))
+            given = _mapped(there, arguments)
+            result = operator(*given)
+            if result is None:  # it wrote into what it was given
+                for ours, theirs in zip(arguments, given, strict=True):
+                    if isinstance(ours, Tensor):
+                        ours.copy_(here(theirs))
+            return _mapped(here, result)
 
         return call
 
