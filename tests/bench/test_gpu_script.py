@@ -101,7 +101,8 @@ def test_a_dry_run_with_both_packages(with_packages: dict[str, str], tmp_path: P
     encoded = cells["64 points of a surface, backward"]
     assert encoded["absent"].keys() == {"isolux, half"}
     assert encoded["values"].keys() == {
-        "isolux", "tiny-cuda-nn", "tiny-cuda-nn, fused", "isolux with tinycudann"
+        "isolux", "isolux, same bits", "tiny-cuda-nn", "tiny-cuda-nn, fused",
+        "isolux with tinycudann",
     }  # fmt: skip
     assert page.read_text().count("\n| ") == 2 + len(cells)
 
@@ -134,12 +135,13 @@ def test_cases_are_listed_and_chosen(capsys: pytest.CaptureFixture[str]) -> None
     assert "encode: 1048576 points of a surface" in names
     assert "step: bob, 4 x 512x512, grid 64" in names
     assert "step: spot, 8 x 512x512, grid 64" in names
+    assert "step: bob, 4 x 512x512, grid 64, same bits" in names
     quick = [job.name for job in command.jobs_of(plan(dry_run=False, quick=True))]
     assert [name for name in names if name not in quick] == [
         name for name in names if "1M" in name
     ]
-    assert command.main(["--dry-run", "--list", "--only", "STEP: bob*"]) == 0
-    assert capsys.readouterr().out == "step: bob, 4 x 512x512, grid 64\n"
+    assert command.main(["--dry-run", "--list", "--only", "STEP: spot*"]) == 0
+    assert capsys.readouterr().out == "step: spot, 8 x 512x512, grid 64\n"
     assert command.main(["--dry-run", "--only", "nothing"]) == 1
     assert "groups are ceiling, draw, encode" in capsys.readouterr().err
 
@@ -195,6 +197,7 @@ def test_a_cell_compares_the_fastest_with_the_fastest() -> None:
             "isolux": Sample.one(4.0),
             "isolux, half": Sample.one(2.0),
             "isolux with tinycudann": Sample.one(0.1),
+            "isolux, same bits": Sample.one(0.2),
             "tiny-cuda-nn": Sample.one(3.0),
             "tiny-cuda-nn, fused": "not here",
         },

@@ -15,10 +15,11 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from isolux.backends.rasterize import antialias, edge_adjacency, interpolate, rasterize
-from isolux.bench.gpu.cells import Cell, Job, Plan, attempted
+from isolux.bench.gpu.cells import SAME_BITS, Cell, Job, Plan, attempted
 from isolux.bench.gpu.clock import Sample, sampled
 from isolux.bench.gpu.peers import package
 from isolux.bench.operators import turned
+from isolux.optimize.determinism import determinism
 
 __all__ = ["cube_sphere", "jobs"]
 
@@ -113,6 +114,10 @@ def _measure(plan: Plan, cells: int, size: int, views: int) -> list[Cell]:
             name: party if isinstance(party, str) else attempted(partial(of, party))
             for name, party in parties.items()
         }
+        ours = parties["isolux"]
+        if what == "backward" and isinstance(ours, _Party):
+            with determinism(True):
+                values[SAME_BITS] = attempted(partial(of, ours))
         said = note if what == "forward" else ""
         return Cell(GROUP, f"{case}, {what}", "ms", values, None, aim, said)
 
@@ -124,18 +129,14 @@ def _measure(plan: Plan, cells: int, size: int, views: int) -> list[Cell]:
             party.forward, lambda out: torch.autograd.grad(out, party.moving, given.above)
         )
 
-    cells_ = [
+    def alone(k: int, party: _Party) -> Sample:
+        return timed(_nothing, lambda _: party.parts[k]())
+
+    both = [
         cell("forward", lambda party: timed(_nothing, lambda _: party.forward()), _AIM),
         cell("backward", backward, _AIM),
     ]
-    for k, part in enumerate(_PARTS):
-        cells_.append(
-            cell(
-                f"{part} alone",
-                lambda party, k=k: timed(_nothing, lambda _: party.parts[k]()),  # type: ignore[misc]
-            )
-        )
-    return cells_
+    return both + [cell(f"{part} alone", partial(alone, k)) for k, part in enumerate(_PARTS)]
 
 
 def _nothing() -> None:

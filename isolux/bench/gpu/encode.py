@@ -18,10 +18,11 @@ from torch import Tensor
 from isolux.backends import Backend
 from isolux.backends.adapters.tinycudann import per_level_scale
 from isolux.backends.encode import HashGridSpec, hash_grid, mlp
-from isolux.bench.gpu.cells import OURS_BY_OTHERS, Cell, Job, Plan, attempted
+from isolux.bench.gpu.cells import OURS_BY_OTHERS, SAME_BITS, Cell, Job, Plan, attempted
 from isolux.bench.gpu.clock import Sample, sampled
 from isolux.bench.gpu.peers import package, with_operators
 from isolux.bench.operators import surface_points
+from isolux.optimize.determinism import determinism
 
 __all__ = ["jobs"]
 
@@ -77,6 +78,9 @@ def _measure(plan: Plan, case: str, spec: HashGridSpec, place: str, count: int) 
             continue
         forward[name] = attempted(partial(_forward, plan, party))
         backward[name] = attempted(partial(_backward, plan, party))
+        if name == "isolux":
+            with determinism(True):
+                backward[SAME_BITS] = attempted(partial(_backward, plan, party))
     return [
         Cell(GROUP, f"{case}, {what}", "ms", values, None, _AIM)
         for what, values in (("forward", forward), ("backward", backward))
