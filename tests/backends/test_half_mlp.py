@@ -16,15 +16,20 @@ import pytest
 import torch
 from device_replay import _replay
 from emulated import emulated
+from on_device import on_device
 from torch import Tensor
 
 from isolux import backends
 from isolux.backends import Operator
+from isolux.backends.available import cuda_problem
 from isolux.backends.cuda import half_mlp, launch, mlp, nvrtc
 from isolux.backends.encode import mlp as network
 from isolux.backends.reference import mlp as reference
 
 UNIT = 2.0**-11
+REFERENCE = Operator(reference.forward, reference.backward)
+TORCH = Operator(mlp.forward, mlp.backward)
+HALF = Operator(half_mlp.forward, half_mlp.backward)
 Case = tuple[Tensor, list[Tensor], Tensor]  # inputs, weights, gradient above
 
 
@@ -33,6 +38,17 @@ def _on_the_processor() -> Iterator[None]:
     emulated()
     yield
     launch.use_host(None)
+
+
+@pytest.fixture(params=["emulated", pytest.param("device", marks=pytest.mark.gpu)])
+def half(request: pytest.FixtureRequest) -> Operator:
+    """The network; on a device too, where there is one."""
+    if request.param == "emulated":
+        return HALF
+    if problem := cuda_problem():
+        pytest.skip(problem)
+    there = on_device(replace(backends.cuda(), mlp=HALF), lambda t: t.cuda(), lambda t: t.cpu())
+    return there.mlp
 
 
 def random(sizes: Sequence[int], points: int) -> Case:
@@ -48,10 +64,7 @@ def far_from_kinks(sizes: Sequence[int], points: int) -> Case:
     """Every term of a hidden unit's sum has one sign, which differs from point to point."""
     x, weights, grad = random(sizes, points)
     x = (x.abs() + 0.5) * torch.where(torch.arange(points) % 3 == 0, -1.0, 1.0)[:, None]
-    signed = [
-        (weight.abs() + 0.02) * torch.where(torch.rand(len(weight), 1) < 0.5, -1.0, 1.0)
-        for weight in weights
-    ]
+    signed = [(weight.abs() + 0.02) * weight[:, :1].sign() for weight in weights]
     return x, signed, grad
 
 
@@ -60,12 +73,11 @@ def in_double(case: Case) -> Case:
     return x.double(), [weight.double() for weight in weights], grad.double()
 
 
-def results(case: Case, module: object = half_mlp) -> list[Tensor]:
+def results(network: Operator, case: Case) -> list[Tensor]:
     """Outputs, gradient to the inputs, gradients to the weights."""
     x, weights, grad = case
-    out = module.forward(x, weights, [])  # type: ignore[attr-defined]
-    to_x, to_weights, _ = module.backward(x, weights, [], grad, True)  # type: ignore[attr-defined]
-    return [out, to_x, *to_weights]
+    to_x, to_weights, _ = network.backward(x, weights, [], grad, True)
+    return [network.forward(x, weights, []), to_x, *to_weights]
 
 
 def magnitudes(case: Case) -> list[Tensor]:
@@ -101,11 +113,11 @@ def in_half(case: Case) -> list[Tensor]:
     return [out, grad, *to_weights[::-1]]
 
 
-def assert_rounded(case: Case) -> None:
+def assert_rounded(half: Operator, case: Case) -> None:
     """That it differs from the reference by what rounding may do."""
     bound = 2 * len(case[1]) * UNIT * 1.01
-    expected = results(in_double(case), reference)
-    for ours, theirs, size in zip(results(case), expected, magnitudes(case), strict=True):
+    expected = results(REFERENCE, in_double(case))
+    for ours, theirs, size in zip(results(half, case), expected, magnitudes(case), strict=True):
         assert ours.shape == theirs.shape
         assert ours.dtype == torch.float32
         assert ((ours - theirs).abs() <= bound * size).all()
@@ -124,23 +136,26 @@ SIZES = [
 
 @pytest.mark.parametrize("points", [1, 15, 17, 1000])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_it_is_the_reference_up_to_rounding(sizes: tuple[int, ...], points: int) -> None:
-    assert_rounded(far_from_kinks(sizes, points))
+def test_it_is_the_reference_up_to_rounding(
+    half: Operator, sizes: tuple[int, ...], points: int
+) -> None:
+    assert_rounded(half, far_from_kinks(sizes, points))
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_gradients_are_those_of_the_rounded_network(sizes: tuple[int, ...]) -> None:
+def test_gradients_are_those_of_the_rounded_network(
+    half: Operator, sizes: tuple[int, ...]
+) -> None:
     """Near kinks too. Roundings are independent, so their squares add up."""
     case = random(sizes, 1000)
-    for ours, theirs in zip(results(case), in_half(case), strict=True):
+    for ours, theirs in zip(results(half, case), in_half(case), strict=True):
         assert (ours - theirs).norm() <= UNIT * len(sizes) ** 0.5 * theirs.norm()
 
 
 @pytest.mark.parametrize("width", [32, 64])
-def test_gradients_through_autograd(width: int) -> None:
+def test_gradients_through_autograd(half: Operator, width: int) -> None:
     """As a step takes them, next to those of the same network in double precision."""
-    operator = Operator(half_mlp.forward, half_mlp.backward)
-    backend = replace(backends.reference(), mlp=operator)
+    backend = replace(backends.reference(), mlp=half)
     x, weights, above = far_from_kinks((20, width, width, 5), 300)
     found = []
     for chosen, inputs in (
@@ -154,7 +169,7 @@ def test_gradients_through_autograd(width: int) -> None:
         assert ((ours - theirs).abs() <= 6.1 * UNIT * size).all()
 
 
-def test_rounding_is_that_of_half_precision() -> None:
+def test_rounding_is_that_of_half_precision(half: Operator) -> None:
     """To the nearest, of two to the even one; small numbers, and those that overflow, too."""
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     between = (halves[1:] + halves[:-1]) / 2
@@ -164,58 +179,58 @@ def test_rounding_is_that_of_half_precision() -> None:
     x = torch.from_numpy(np.concatenate([numbers, -numbers]))[:, None]
     # relu(x) - relu(-x), each sixteen times over: no unit is zero times infinity.
     sign = torch.tensor([1.0, -1.0]).repeat(16)
-    out = half_mlp.forward(x, [sign[:, None], sign[None] / 16], [])
+    out = half.forward(x, [sign[:, None], sign[None] / 16], [])
     with np.errstate(over="ignore"):
         expected = x.numpy().astype(np.float16).astype(np.float32)
     assert np.array_equal(out.numpy(), expected)
 
 
 @pytest.mark.parametrize("scale", [1e-35, 1e-12, 1e12, 1e30])
-def test_the_magnitude_of_gradients_does_not_matter(scale: float) -> None:
+def test_the_magnitude_of_gradients_does_not_matter(half: Operator, scale: float) -> None:
     x, weights, grad = random((32, 64, 64, 9), 200)
     power = 2.0 ** round(np.log2(scale))
-    _, *expected = results((x, weights, grad))
-    _, *found = results((x, weights, grad * power))
+    _, *expected = results(half, (x, weights, grad))
+    _, *found = results(half, (x, weights, grad * power))
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours, theirs * power)
 
 
-def test_nor_does_what_they_become_between_layers() -> None:
+def test_nor_does_what_they_become_between_layers(half: Operator) -> None:
     """Unchecked they would be 2^24 times those above, as the hidden values are."""
     x, weights, grad = far_from_kinks((32, 32, 32, 32, 32, 9), 100)
     for layer, power in enumerate([-12, 8, 8, 8]):
         weights[layer] *= 2.0**power / weights[layer].abs().sum(1).mean()
-    assert_rounded((x, weights, grad))
+    assert_rounded(half, (x, weights, grad))
 
 
-def test_small_gradients_beside_large_ones() -> None:
+def test_small_gradients_beside_large_ones(half: Operator) -> None:
     """Of one point and of another, six orders of magnitude apart."""
     x, weights, grad = random((32, 64, 64, 9), 40)
     grad[::2] *= 1e6
-    to_x = results((x, weights, grad))[1]
+    to_x = results(half, (x, weights, grad))[1]
     expected = in_half((x, weights, grad))[1]
     for rows in (slice(0, None, 2), slice(1, None, 2)):
         error = (to_x - expected)[rows].norm() / expected[rows].norm()
         assert error <= 2 * UNIT
 
 
-def test_gradients_of_zero() -> None:
+def test_gradients_of_zero(half: Operator) -> None:
     x, weights, grad = random((32, 64, 9), 40)
-    assert all((found == 0).all() for found in results((x, weights, 0 * grad))[1:])
+    assert all((found == 0).all() for found in results(half, (x, weights, 0 * grad))[1:])
     weights[1] *= 0
-    out, to_x, to_first, to_second = results((x, weights, grad))
+    out, to_x, to_first, to_second = results(half, (x, weights, grad))
     assert not any(found.any() for found in (out, to_x, to_first))
     assert to_second.any()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_stays_where_it_is(value: float) -> None:
+def test_what_is_not_finite_stays_where_it_is(half: Operator, value: float) -> None:
     case = random((32, 64, 64, 9), 200)
     x, weights, grad = case
-    expected, others = results(case), torch.arange(200) != 37
+    expected, others = results(half, case), torch.arange(200) != 37
     spoilt = x.clone()
     spoilt[37, 5] = value
-    out, to_x, *to_weights = results((spoilt, weights, grad))
+    out, to_x, *to_weights = results(half, (spoilt, weights, grad))
     assert torch.equal(out[others], expected[0][others])
     assert torch.equal(to_x[others], expected[1][others])
     assert not out[37].isfinite().any()
@@ -223,7 +238,7 @@ def test_what_is_not_finite_stays_where_it_is(value: float) -> None:
 
     above = grad.clone()
     above[37, 5] = value
-    out, to_x, *to_weights = results((x, weights, above))
+    out, to_x, *to_weights = results(half, (x, weights, above))
     assert torch.equal(out, expected[0])
     assert torch.equal(to_x[others], expected[1][others])
     assert not to_x[37].isfinite().any()
@@ -234,53 +249,53 @@ def test_what_is_not_finite_stays_where_it_is(value: float) -> None:
     assert not to_weights[0].isfinite().all(1).all()
 
 
-def test_weights_that_are_not_numbers() -> None:
+def test_weights_that_are_not_numbers(half: Operator) -> None:
     case = random((32, 32, 32, 9), 20)
     case[1][1][3, 4] = torch.nan
-    expected = results(in_double(case), reference)
-    for ours, theirs in zip(results(case), expected, strict=True):
+    expected = results(REFERENCE, in_double(case))
+    for ours, theirs in zip(results(half, case), expected, strict=True):
         assert torch.equal(ours.isfinite(), theirs.isfinite())
     assert not expected[0].isfinite().any()
 
 
-def test_no_points() -> None:
-    out, to_x, *to_weights = results(random((5, 32, 32, 9), 0))
+def test_no_points(half: Operator) -> None:
+    out, to_x, *to_weights = results(half, random((5, 32, 32, 9), 0))
     assert out.shape == (0, 9)
     assert to_x.shape == (0, 5)
     assert [weight.shape for weight in to_weights] == [(32, 5), (32, 32), (9, 32)]
     assert not any(weight.any() for weight in to_weights)
 
 
-def test_sums_of_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_of_many_blocks(half: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that take several pieces each; not all take the same number."""
     monkeypatch.setattr(half_mlp, "_MOST_BLOCKS", 3)
-    assert_rounded(far_from_kinks((16, 32, 32, 6), 1300))
+    assert_rounded(half, far_from_kinks((16, 32, 32, 6), 1300))
 
 
-def test_the_order_of_threads_does_not_matter() -> None:
+def test_the_order_of_threads_does_not_matter(half: Operator) -> None:
     case = random((32, 64, 64, 9), 1000)
-    first = results(case)
-    emulated(backwards=True)
-    for one, other in zip(first, results(case), strict=True):
+    first = results(half, case)
+    emulated(backwards=True)  # a device has another order anyhow
+    for one, other in zip(first, results(half, case), strict=True):
         assert torch.equal(one, other)
 
 
-def test_layouts() -> None:
+def test_layouts(half: Operator) -> None:
     """Inputs by rows are the same inputs; their gradient is always by columns."""
     x, weights, grad = random((16, 32, 32, 6), 50)
-    rows = results((x.contiguous(), weights, grad.T.contiguous().T))
-    for one, other in zip(results((x, weights, grad)), rows, strict=True):
+    rows = results(half, (x.contiguous(), weights, grad.T.contiguous().T))
+    for one, other in zip(results(half, (x, weights, grad)), rows, strict=True):
         assert torch.equal(one, other)
     assert rows[1].T.is_contiguous()
     assert all(found.is_contiguous() for found in rows[2:])
 
 
-def test_a_gradient_to_inputs_that_nobody_asks_for() -> None:
+def test_a_gradient_to_inputs_that_nobody_asks_for(half: Operator) -> None:
     x, weights, grad = random((16, 32, 32, 6), 50)
-    to_x, to_weights, to_biases = half_mlp.backward(x, weights, [], grad, False)
+    to_x, to_weights, to_biases = half.backward(x, weights, [], grad, False)
     assert to_x is None
     assert to_biases == []
-    for one, other in zip(to_weights, results((x, weights, grad))[2:], strict=True):
+    for one, other in zip(to_weights, results(half, (x, weights, grad))[2:], strict=True):
         assert torch.equal(one, other)
 
 
@@ -293,14 +308,14 @@ def test_a_gradient_to_inputs_that_nobody_asks_for() -> None:
 )
 def test_other_sizes_are_left_to_torch(sizes: tuple[int, ...]) -> None:
     case = random(sizes, 20)
-    for ours, theirs in zip(results(case), results(case, mlp), strict=True):
+    for ours, theirs in zip(results(HALF, case), results(TORCH, case), strict=True):
         assert torch.equal(ours, theirs)
 
 
 def test_double_precision_and_biases_are_left_to_torch() -> None:
     x, weights, grad = in_double(random((5, 32, 3), 20))
     for ours, theirs in zip(
-        results((x, weights, grad)), results((x, weights, grad), mlp), strict=True
+        results(HALF, (x, weights, grad)), results(TORCH, (x, weights, grad)), strict=True
     ):
         assert torch.equal(ours, theirs)
     x, weights, grad = random((5, 32, 3), 20)
@@ -357,7 +372,7 @@ def test_it_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(backends, "why_not_cuda", lambda: None)
     chosen = backends.select("cuda", {"mlp": "half"})
     backends._combined.cache_clear()
-    assert chosen.mlp == Operator(half_mlp.forward, half_mlp.backward)
+    assert chosen.mlp == HALF
     assert chosen.taken == {"mlp": "half"}
     assert replace(chosen, mlp=backends.cuda().mlp, taken={}) == backends.cuda()
     assert backends.select("cuda").mlp.forward is mlp.forward

@@ -43,7 +43,7 @@ def forward(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> T
     if not _fits(x, weights, biases):
         return mlp.forward(x, weights, biases)
     shape = _shape(weights)
-    packed, _ = _pack(weights, shape, back=False)
+    packed = _pack(weights, shape, None)
     out = x.new_empty(len(x), shape.outputs)
     warps = -(-len(x) // _FORWARD_POINTS)
     launch(
@@ -68,7 +68,8 @@ def backward(
     if not _fits(x, weights, biases):
         return mlp.backward(x, weights, biases, grad, need_x)
     shape, points = _shape(weights), len(x)
-    packed, norms = _pack(weights, shape, back=True)
+    norms = x.new_zeros(shape.hidden, dtype=torch.int32)  # of layers; written by packing
+    packed = _pack(weights, shape, norms)
     blocks = min(-(-points // _BACKWARD_POINTS), _MOST_BLOCKS)
     partial = x.new_empty(blocks, _TILE * _TILE * shape.tiles)
     to_x = x.new_empty(shape.inputs, points) if need_x else None
@@ -123,18 +124,17 @@ def _shape(weights: Sequence[Tensor]) -> _Shape:
     return _Shape(inputs, width, len(weights) - 1, len(weights[-1]))
 
 
-def _pack(weights: Sequence[Tensor], shape: _Shape, back: bool) -> tuple[Tensor, Tensor]:
-    """Weights as the tensor cores take them, for one way or both; and norms of layers."""
+def _pack(weights: Sequence[Tensor], shape: _Shape, norms: Tensor | None) -> Tensor:
+    """Weights as the tensor cores take them; for the way back too where norms are asked for."""
     flat = torch.cat([weight.reshape(-1) for weight in weights])
-    words = shape.tiles * _WORDS * (2 if back else 1)
+    words = shape.tiles * _WORDS * (1 if norms is None else 2)
     packed = flat.new_empty(words, dtype=torch.int32)
-    norms = flat.new_zeros(shape.hidden, dtype=torch.int32)
     launch(
         "half_mlp", "half_mlp_pack", words,
         flat, packed, norms, shape.inputs, shape.outputs, words,
         constants=shape.constants,
     )  # fmt: skip
-    return packed, norms
+    return packed
 
 
 def _split(total: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:

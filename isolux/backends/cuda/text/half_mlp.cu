@@ -64,8 +64,8 @@ INLINED void store(const PerLane<Sum>& sum, float* data, Table table, int row, i
 }
 
 // Weights rounded, in tiles whose rows are outputs, [out][in][lane]; then, if there is room, the
-// same for the way back, whose rows are inputs, [in][out][lane]. `norms`: minus the bits of the
-// largest sum of magnitudes to an input, for each layer after the first. Starts as zeros.
+// same for the way back, whose rows are inputs, [in][out][lane]. `norms`, if given, zeros at first:
+// minus the bits of the largest sum of magnitudes to an input, for each layer after the first.
 
 DEVICE float weight_at(const float* weights, int layer, int out, int in, int inputs,
                        int outputs) {
@@ -91,7 +91,7 @@ KERNEL half_mlp_pack(const float* weights, int* packed, int* norms, int inputs, 
                         : weight_at(weights, layer, row, column + k, inputs, outputs);
     packed[n] = (int)halves(pair[0], pair[1]);
   }
-  EACH(n, HIDDEN * WIDTH) {
+  EACH(n, norms ? HIDDEN * WIDTH : 0) {
     int layer = 1 + n / WIDTH;
     float total = 0;
     for (int out = 0; out < 16 * outs(layer); ++out)
