@@ -1,5 +1,6 @@
 """What the tests of the operators share: the backends, and scenes to draw."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 import trimesh
 from device_replay import replayed
 from emulated import emulated
-from on_device import on_device
+from on_device import allow_any_order, on_device
 from torch import Tensor
 
 from isolux import backends
@@ -15,23 +16,40 @@ from isolux.backends import Backend
 from isolux.backends.available import cuda_problem
 from isolux.backends.cpu import pool
 from isolux.backends.cuda.launch import use_host
+from isolux.optimize.determinism import determinism
+
+# Before CUDA starts: with it matrix products can be asked for the same bits on every run.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 Scene = Callable[..., tuple[Tensor, Tensor]]
 
 
 @pytest.fixture(
-    params=["reference", "cpu", "cuda", pytest.param("device", marks=pytest.mark.gpu)]
+    params=[
+        "reference",
+        "cpu",
+        "cuda",
+        pytest.param("device", marks=pytest.mark.gpu),
+        pytest.param("device, same bits", marks=pytest.mark.gpu),
+    ]
 )
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+def backend(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Backend]:
     """Each implementation in turn; that for CUDA with its text compiled for the processor.
 
     Its host code runs once more as if on a device (`device_replay`). Where there is a device,
-    `device` is the same backend on it; the tests' own tensors are brought there and back.
+    `device` is the same backend on it; the tests' own tensors are brought there and back. Its
+    sums go by the order of threads, unless the same bits are asked for.
     """
-    if request.param == "device":
+    if request.param.startswith("device"):
         if problem := cuda_problem():
             pytest.skip(problem)
-        yield on_device(backends.cuda(), lambda t: t.cuda(), lambda t: t.cpu())
+        same_bits = request.param != "device"
+        if not same_bits:
+            allow_any_order(monkeypatch.setitem)
+        with determinism(same_bits):
+            yield on_device(backends.cuda(), lambda t: t.cuda(), lambda t: t.cpu())
     elif request.param == "cuda":
         yield replayed(emulated())
         use_host(None)

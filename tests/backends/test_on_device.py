@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from emulated import emulated
-from on_device import on_device
+from on_device import allow_any_order, on_device
 from torch import Tensor
+from torch.autograd import gradcheck
 
 from isolux import backends
 from isolux.backends import Backend, Operator
@@ -118,3 +119,23 @@ def test_records_without_tensors_are_not_copied(device: Backend) -> None:
     points, table = torch.rand(4, 3), torch.rand(spec.rows, 2)
     found = hash_grid(device, points, table, spec)
     torch.testing.assert_close(found, hash_grid(backends.reference(), points, table, spec))
+
+
+class _Unsteady(torch.autograd.Function):
+    """The gradient differs in its last digits from call to call."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2.0 * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * (2.0 + 1e-12 * torch.rand_like(grad))
+
+
+def test_the_order_of_sums_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(RuntimeError, match="reentrant"):
+        gradcheck(_Unsteady.apply, (x,))
+    allow_any_order(monkeypatch.setitem)
+    assert gradcheck(_Unsteady.apply, (x,))

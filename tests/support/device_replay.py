@@ -36,7 +36,7 @@ def replayed(backend: Backend) -> Backend:
     fields = {
         field.name: _watched(getattr(backend, field.name))
         for field in dataclasses.fields(backend)
-        if field.name not in ("name", "taken")
+        if field.name not in ("name", "taken", "device")
     }
     return dataclasses.replace(backend, **fields)
 
