@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from isolux import __version__
+from isolux.failure import Failure
 
 __all__ = ["main"]
 
@@ -26,6 +27,7 @@ _MISTAKES = (ValueError, OSError, KeyError, ImportError)
 _SETTING = re.compile(r"\w[\w.]*=.*", re.DOTALL)
 _FORMATS = ("glb", "obj", "ply")
 _FAILURES = (FloatingPointError, MemoryError, ConnectionError)  # one line is enough
+_OF_A_DEVICE = ("OutOfMemoryError", "AcceleratorError")  # torch's, where it has them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except _FAILURES as error:
         return _say(_line(error), 1)
+    except RuntimeError as error:
+        if not _of_the_machine(error):
+            raise  # a fault of ours
+        return _say(_line(error).partition("\n")[0], 1)  # the rest is for who looks into it
     except _MISTAKES as error:
         if isinstance(error, ImportError) and (error.name or "").startswith("isolux"):
             raise  # a part of our own is broken; an optional package is another matter
@@ -90,6 +96,13 @@ def _line(error: BaseException) -> str:
     if isinstance(error, KeyError) and error.args:
         return str(error.args[0])
     return str(error) or type(error).__name__
+
+
+def _of_the_machine(error: RuntimeError) -> bool:
+    """Whether we or torch say that a device, its driver or its libraries have failed."""
+    torch = sys.modules.get("torch")  # without it, none of its errors
+    known = tuple(getattr(torch, name) for name in _OF_A_DEVICE if hasattr(torch, name))
+    return isinstance(error, (Failure, *known)) or str(error).startswith("CUDA error: ")
 
 
 class _Parser(argparse.ArgumentParser):

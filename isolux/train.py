@@ -25,6 +25,7 @@ from isolux.optimize.files import RunFolder, write_json
 from isolux.optimize.finish import finish
 from isolux.optimize.lock import locked
 from isolux.optimize.log import cut_log
+from isolux.optimize.memory import FULL, told_when_full
 from isolux.optimize.observers import (
     CheckpointObserver,
     Interrupt,
@@ -61,6 +62,7 @@ def train(conf: RunConf, resume: bool = False) -> Run:
     Raises:
         ValueError, OSError: what a person can mend, in one line.
         FloatingPointError: a term that is not finite, by name and step.
+        MemoryError: of the device or the machine; which setting to lower.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
     """
     began = time.monotonic()
@@ -68,6 +70,7 @@ def train(conf: RunConf, resume: bool = False) -> Run:
         raise ValueError("out is not set: name a run folder, out=...")
     folder = RunFolder(conf.out)
     with ExitStack() as stack:
+        stack.enter_context(told_when_full(conf, folder.checkpoints))
         stack.enter_context(determinism(conf.optimize.deterministic))
         on_gpu = conf.backend not in ("cpu", "reference")
         with joined(_settings_of_all(conf, resume), on_gpu) as group:
@@ -140,7 +143,7 @@ def _optimised(
 
         try:
             return optimise(conf, problem, start, settled, keep, seconds, group)
-        except (KeyboardInterrupt, FloatingPointError, ProcessLost):
+        except (KeyboardInterrupt, FloatingPointError, ProcessLost, *FULL):
             if group.writes:
                 write_report(folder)  # how far it came
             raise

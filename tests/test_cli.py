@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
 from isolux import cli
+from isolux.backends.cuda import driver, nvrtc
 
 ROOT = Path(__file__).parents[1]
 
@@ -212,6 +214,32 @@ def test_how_errors_end(
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            driver.DriverError("CUDA, starting a of b.cu: an illegal memory access"),
+            "CUDA, start",
+        ),
+        (driver.ImageError("CUDA, loading b.cu: no kernel image"), "CUDA, loading b.cu"),
+        (nvrtc.CompileError("b.cu for sm_90: b.cu(1): error: what\nmore of it"), "b.cu for"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to"), "CUDA out of memory."),
+        (torch.AcceleratorError("CUDA error: an illegal\nCompile with"), "CUDA error: an ill"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_X when calling"), "CUDA error: CUBLAS_ST"),
+    ],
+)
+def test_a_device_that_fails_is_one_line(
+    error: BaseException,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, told = ending(error, monkeypatch, capsys)
+    assert code == 1
+    assert told.startswith(f"isolux: {text}")
+    assert len(told.splitlines()) == 1
+
+
 def test_a_traceback_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +252,10 @@ def test_a_fault_of_ours_is_not_hidden(
 ) -> None:
     with pytest.raises(RuntimeError):
         ending(RuntimeError("a bug"), monkeypatch, capsys)
+    with monkeypatch.context() as without:
+        without.delitem(sys.modules, "torch")
+        with pytest.raises(RuntimeError):
+            ending(RuntimeError("before torch is loaded"), monkeypatch, capsys)
     with pytest.raises(ImportError):
         ending(ImportError("x", name="isolux.x"), monkeypatch, capsys)
     assert ending(ImportError("x", name="viser"), monkeypatch, capsys)[0] == 2

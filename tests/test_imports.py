@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ORDER = [
+    "failure",
     "backends",
     "encoders",
     "geometry",

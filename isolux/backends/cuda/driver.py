@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 
+from isolux.failure import Failure
+
 __all__ = [
     "DriverError",
     "Function",
@@ -26,7 +28,7 @@ _OUT_OF_MEMORY = 2
 _BAD_IMAGE = (200, 209)  # CUDA_ERROR_INVALID_IMAGE, CUDA_ERROR_NO_BINARY_FOR_GPU
 
 
-class DriverError(RuntimeError):
+class DriverError(Failure):
     """The driver refused; what it said."""
 
 

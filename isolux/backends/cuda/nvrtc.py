@@ -12,13 +12,15 @@ from functools import cache
 from importlib import util
 from pathlib import Path
 
+from isolux.failure import Failure
+
 __all__ = ["CompileError", "available", "compile_text", "version"]
 
 _REMEDY = "pip install nvidia-cuda-nvrtc (torch's CUDA builds bring it along)"
 _INVALID_OPTION = 5  # NVRTC_ERROR_INVALID_OPTION, e.g. for an architecture it does not know
 
 
-class CompileError(RuntimeError):
+class CompileError(Failure):
     """The text does not compile; what the compiler said."""
 
 
@@ -79,7 +81,10 @@ def compile_text(
                 f"pip install -U nvidia-cuda-nvrtc ({log})"
             )
         if status:
-            raise CompileError(f"{name} for {architecture}: {log or _reason(status)}")
+            first = next(
+                (line for line in log.splitlines() if "error" in line), _reason(status)
+            )
+            raise CompileError(f"{name} for {architecture}: {first}\n{log}".rstrip())
         return _text_of(program, "nvrtcGetCUBINSize", "nvrtcGetCUBIN"), log
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
