@@ -4,11 +4,24 @@ Units: scene units for lengths, pixels for image sizes, texels for textures, lin
 for light. Nothing here imports torch, so that a file is read and checked at once.
 """
 
-import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from isolux.confs.record import (
+    AtLeastOne,
+    Coordinate,
+    Count,
+    Edge,
+    Length,
+    NotNegative,
+    PerStage,
+    Positive,
+    Range3,
+    Record,
+    wants_tuple,
+)
 
 __all__ = [
     "DataConf",
@@ -22,52 +35,10 @@ __all__ = [
     "RunConf",
 ]
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NotNegative = Annotated[float, Field(ge=0.0)]
-Length = Annotated[float, Field(gt=0.0, le=1e9)]  # beyond, single precision has no digits left
-Coordinate = Annotated[float, Field(ge=-1e9, le=1e9)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-Edge = Annotated[int, Field(ge=8, le=8192)]
-Range3 = tuple[Fraction, Fraction, Fraction]
-PerStage = tuple[Positive, Positive]
 Source = Literal["reference", "cpu", "cuda", "nvdiffrast", "tinycudann", "kaolin"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_typed(cls, values: object) -> object:
-        """Texts of a command line: `200,300` for a tuple, `none` where it is allowed."""
-        if not isinstance(values, dict):
-            return values
-        fields = cls.model_fields
-        return {
-            key: _from_text(value, fields[key].annotation)
-            if key in fields and isinstance(value, str)
-            else value
-            for key, value in values.items()
-        }
-
-
-def _from_text(value: str, annotation: Any) -> object:
-    if value == "none" and type(None) in get_args(annotation):
-        return None
-    if "," in value and _wants_tuple(annotation):
-        return [part.strip() for part in value.split(",")]
-    return value
-
-
-def _wants_tuple(annotation: Any) -> bool:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_wants_tuple(part) for part in get_args(annotation))
-    return get_origin(annotation) is tuple
-
-
-class DataConf(_Record):
+class DataConf(Record):
     """What the pictures are and how they are read."""
 
     path: Path | None = Field(
@@ -114,7 +85,7 @@ class DataConf(_Record):
         return self
 
 
-class GeometryConf(_Record):
+class GeometryConf(Record):
     """The surface of the topology stage."""
 
     sdf: Literal["grid", "network"] = Field(
@@ -146,7 +117,7 @@ class GeometryConf(_Record):
     lock_positions: bool = Field(False, description="keep the vertices in the mesh stage")
 
 
-class MaterialConf(_Record):
+class MaterialConf(Record):
     """Albedo, occlusion-roughness-metalness, normal map."""
 
     albedo_min: Range3 = Field((0.0, 0.0, 0.0), description="lower limit of linear albedo")
@@ -189,7 +160,7 @@ class MaterialConf(_Record):
         return self
 
 
-class LightConf(_Record):
+class LightConf(Record):
     """The environment."""
 
     envmap: Path | None = Field(
@@ -216,7 +187,7 @@ class LightConf(_Record):
     )
 
 
-class LossConf(_Record):
+class LossConf(Record):
     """Weights of the objective; zero leaves a term out."""
 
     image: Literal["logl1", "logl2", "mse", "smape", "relmse"] = Field(
@@ -250,7 +221,7 @@ class LossConf(_Record):
     )
 
 
-class OptimizeConf(_Record):
+class OptimizeConf(Record):
     """How long, how fast, how many views."""
 
     steps: tuple[Count, Count] = Field(
@@ -293,12 +264,12 @@ class OptimizeConf(_Record):
             for key, field in cls.model_fields.items():
                 value = values.get(key)
                 number = isinstance(value, int | float) and not isinstance(value, bool)
-                if number and _wants_tuple(field.annotation):
+                if number and wants_tuple(field.annotation):
                     values = {**values, key: (value, value)}
         return values
 
 
-class ObserveConf(_Record):
+class ObserveConf(Record):
     """What is written while it runs; zero is never."""
 
     log_every: Count = Field(10, description="steps between lines of log.jsonl")
@@ -309,7 +280,7 @@ class ObserveConf(_Record):
     )
 
 
-class OperatorsConf(_Record):
+class OperatorsConf(Record):
     """Single operators from elsewhere than `backend`; none keeps it. See docs/backends.md."""
 
     rasterize: Source | None = Field(None, description="which triangle a pixel sees")
@@ -338,7 +309,7 @@ class OperatorsConf(_Record):
     flexicubes: Source | None = Field(None, description="surfaces out of cubes")
 
 
-class RunConf(_Record):
+class RunConf(Record):
     """Everything that defines a run."""
 
     out: Path | None = Field(None, description="run folder; none is out/NAME")
