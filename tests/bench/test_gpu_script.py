@@ -1,6 +1,7 @@
 """The measurements for a device, tried out without one: stand-ins, tiny sizes, no clock."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from isolux.backends import Backend
 from isolux.backends.available import cuda_problem
 from isolux.backends.cuda import launch
 from isolux.backends.encode import HashGridSpec, hash_grid
-from isolux.bench.gpu import command, draw, kernels, peers, tables, traffic
+from isolux.bench.gpu import command, draw, kernels, peers, smi, tables, traffic, training
 from isolux.bench.gpu.cells import Cell, Job, Plan
 from isolux.bench.gpu.clock import ProcessorClock, Sample, sampled
 
@@ -136,6 +137,7 @@ def test_cases_are_listed_and_chosen(capsys: pytest.CaptureFixture[str]) -> None
     assert "step: bob, 4 x 512x512, grid 64" in names
     assert "step: spot, 8 x 512x512, grid 64" in names
     assert "step: bob, 4 x 512x512, grid 64, same bits" in names
+    assert "step: bob, 4 x 512x512, grid 64, CUDA graph" in names
     quick = [job.name for job in command.jobs_of(plan(dry_run=False, quick=True))]
     assert [name for name in names if name not in quick] == [
         name for name in names if "1M" in name
@@ -312,6 +314,22 @@ def test_what_is_not_known_counts_each_tensor_once(device: Backend) -> None:
     assert work["normals_sum"].flops is None
 
 
+def test_constants_of_a_text_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from isolux.backends.cuda import normals
+
+    seen: list[object] = []
+
+    def start(*arguments: object, constants: tuple[str, ...] = ()) -> None:
+        seen.append((arguments, constants))
+
+    monkeypatch.setattr(launch, "launch", start)
+    monkeypatch.setattr(normals, "launch", start)
+    with kernels.watched_launches(kernels.Watch(ProcessorClock(), 0)):
+        launched: Any = normals.launch
+        launched("normals", "normals_unit", 1, 2.0, constants=("WIDTH 3",))
+    assert seen == [(("normals", "normals_unit", 1, 2.0), ("WIDTH 3",))]
+
+
 def test_launches_go_their_own_way_afterwards(device: Backend) -> None:
     from isolux.backends.cuda import hashgrid
 
@@ -365,3 +383,28 @@ def test_the_quickest_cases_on_a_device(tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     for cell in json.loads(file.read_text())["cells"]:
         assert cell["values"]["isolux"]["median"] > 0, cell
+
+
+def test_what_a_training_warns_of_stands_beside_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def warned(*_: object, **__: object) -> None:
+        for _ in range(2):
+            logging.getLogger("isolux.optimize.graph").warning("no CUDA graph: %s", "too long")
+
+    monkeypatch.setattr(training.isolux, "train", warned)
+    assert training.train("demo", {}) == ["no CUDA graph: too long"]
+    assert not [h for h in logging.getLogger("isolux").handlers if type(h) is logging.Handler]
+
+
+def test_the_device_that_torch_sees_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\necho "1234"\necho "$@" >&2\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert smi.asked("memory.used") == "1234"
+    tool.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert smi.asked("memory.used") is None

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from isolux.bench.gpu import (
     encode,
     first_use,
     kernels,
+    smi,
     tables,
     training,
     whole_run,
@@ -171,7 +171,7 @@ def machine(plan: Plan) -> dict[str, Any]:
             f"{device.name} ({device.total_memory / 2**30:.0f} GiB, "
             f"sm_{device.major}{device.minor}, {device.multi_processor_count} processors)"
         )
-        found["driver"] = _driver()
+        found["driver"] = smi.asked("driver_version")
     found |= {
         "isolux": __version__,
         "backend": plan.backend.name,
@@ -189,14 +189,3 @@ def machine(plan: Plan) -> dict[str, Any]:
 
 def _nvrtc() -> str | None:
     return None if nvrtc.available() else ".".join(map(str, nvrtc.version()))
-
-
-def _driver() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "-i", "0"]
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return (answer.stdout.splitlines() or [""])[0].strip() or None

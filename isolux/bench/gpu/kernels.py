@@ -84,12 +84,12 @@ def watched_launches(watch: Watch) -> Iterator[None]:
     """Every start of a kernel goes through `watch`."""
     original = home.launch
 
-    def watching(file: str, kernel: str, count: int, *arguments: Any) -> None:
+    def watching(file: str, kernel: str, count: int, *arguments: Any, **rest: Any) -> None:
         names = names_of(file).get(kernel, ())
         given = dict(zip(names, arguments, strict=False))
         watch.timed(
             kernel,
-            partial(original, file, kernel, count, *arguments),
+            partial(original, file, kernel, count, *arguments, **rest),
             bytes_of(kernel, given) if count > 0 else 0.0,
             flops_of(kernel, given) if count > 0 else 0.0,
         )

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from isolux.bench.gpu import smi
 from isolux.bench.gpu.cells import Cell, Job, Plan
 from isolux.bench.gpu.clock import Sample
 from isolux.bench.gpu.training import settings_of
@@ -134,21 +135,9 @@ def _memory_in_use(plan: Plan) -> Iterator[list[int]]:
 
 
 def _used() -> int | None:
-    """What nvidia-smi says of the first device; none where it says nothing."""
-    command = [
-        "nvidia-smi",
-        "--query-gpu=memory.used",
-        "--format=csv,noheader,nounits",
-        "-i",
-        "0",
-    ]
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=10
-        )
-        return int(answer.stdout.split()[0]) << 20
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
-        return None
+    """What nvidia-smi says; none where it says nothing."""
+    said = smi.asked("memory.used")
+    return int(said) << 20 if said is not None and said.isdigit() else None
 
 
 def _run(report: Path, arguments: list[str]) -> int:
