@@ -26,19 +26,21 @@ _PRESETS = "isolux.confs.presets"
 _lock = Lock()
 
 
-def read(path: Path, overrides: Sequence[tuple[str, str]]) -> Tree:
-    """A HOCON file as plain dictionaries, `${...}` filled in.
+def read(path: Path | None, overrides: Sequence[tuple[str, str]]) -> Tree:
+    """A HOCON file, or nothing, as plain dictionaries with overrides, `${...}` filled in.
 
     Raises:
         ConfError: the text cannot be read, a name in `${...}` is unknown, an included file
             is not there, or it asks for something from the network.
     """
     values = [(key, _hocon(value)) for key, value in overrides]
+    folder = path.parent if path else Path()
     for key, value in values:
         if "${" not in value:
-            _parse(f"x = {value}", path.parent, f"'{key}={value}'")
+            _parse(f"x = {value}", folder, f"'{key}={value}'")
     lines = "".join(f"{key} = {value}\n" for key, value in values)
-    tree = _parse(_appended(_text(path), lines), path.parent, str(path))
+    text = _appended(_text(path), lines) if path else lines
+    tree = _parse(text, folder, str(path or "settings"))
     for key, value in values:
         # a second time, since lists that append to themselves ignore the appended line
         if "${" not in value and not value.startswith("{"):

@@ -10,20 +10,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from isolux.confs import hocon
 from isolux.confs.describe import Setting, expected, quoted, settings
 from isolux.confs.errors import ConfError
+from isolux.confs.points import PointsConf
 from isolux.confs.schema import RunConf
 
-__all__ = ["ConfError", "check_inputs", "presets", "read_conf", "resolved"]
+__all__ = ["ConfError", "check_inputs", "presets", "read_conf", "read_points", "resolved"]
 
+Settings = TypeVar("Settings", RunConf, PointsConf)
 RUN = "run"  # the part of a conf.json that says what ran it; no setting
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_STARTS = ("hull", "sphere", "random")  # values of geometry.init that are no files
+_STARTS = ("hull", "sphere", "random", "points")  # values of geometry.init that are no files
 
 
 def read_conf(name_or_path: str | Path, overrides: Sequence[str] = ()) -> RunConf:
@@ -43,22 +45,40 @@ def read_conf(name_or_path: str | Path, overrides: Sequence[str] = ()) -> RunCon
         FileNotFoundError: no such file or preset; the message names the nearest preset.
     """
     path, name = _find(name_or_path)
-    given = [_split(override) for override in overrides]
-    tree = hocon.read_json(path, given) if path.suffix == ".json" else hocon.read(path, given)
+    conf = _read(RunConf, path, [_split(override) for override in overrides])
+    return conf if conf.out else conf.model_copy(update={"out": Path("out", name)})
+
+
+def read_points(overrides: Sequence[str] = (), path: Path | None = None) -> PointsConf:
+    """The settings of a surface from points: a file's if one is given, `key=value` on top.
+
+    Raises:
+        ConfError, FileNotFoundError: as `read_conf`.
+    """
+    if path is not None and not path.is_file():
+        raise FileNotFoundError(f"no such settings file: {path}")
+    if path is not None and path.suffix not in (".conf", ".json"):
+        raise ConfError(f"{path}: settings are a .conf (HOCON) or a .json file")
+    return _read(PointsConf, path, [_split(override) for override in overrides])
+
+
+def _read(model: type[Settings], path: Path | None, given: list[tuple[str, str]]) -> Settings:
+    """A file, if there is one, with settings on top, checked."""
+    as_json = path is not None and path.suffix == ".json"
+    tree = hocon.read_json(path, given) if path and as_json else hocon.read(path, given)
     tree.pop(RUN, None)
     typed = [key for key, _ in given]
 
     def origin(key: str) -> str:
-        return "" if _covers(typed, key) else f"{path}: "
+        return "" if path is None or _covers(typed, key) else f"{path}: "
 
     try:
-        conf = RunConf.model_validate(tree)
+        conf = model.model_validate(tree)
     except ValidationError as error:
-        raise ConfError("\n".join(_mistakes(error, tree, origin))) from None
+        raise ConfError("\n".join(_mistakes(error, tree, origin, model))) from None
     if lines := list(_no_paths(conf, tree, origin)):
         raise ConfError("\n".join(lines))
-    conf = _from_folder(conf, path.absolute().parent, typed)
-    return conf if conf.out else conf.model_copy(update={"out": Path("out", name)})
+    return conf if path is None else _from_folder(conf, path.absolute().parent, typed)
 
 
 def presets() -> list[str]:
@@ -155,7 +175,7 @@ def _covers(typed: Sequence[str], key: str) -> bool:
     )
 
 
-def _no_paths(conf: RunConf, tree: object, origin: Any) -> Iterator[str]:
+def _no_paths(conf: Settings, tree: object, origin: Any) -> Iterator[str]:
     """One line for each path that none can be, though it is a text."""
     found: dict[str, Path] = {}
     _map_paths(conf, lambda key, path: found.setdefault(key, path))
@@ -174,9 +194,11 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _mistakes(error: ValidationError, tree: object, origin: Any) -> Iterator[str]:
+def _mistakes(
+    error: ValidationError, tree: object, origin: Any, model: type[BaseModel]
+) -> Iterator[str]:
     """One line a setting, in the order of the schema's checks."""
-    known = {setting.key: setting for setting in settings()}
+    known = {setting.key: setting for setting in settings(model)}
     told: set[str] = set()
     for item in error.errors(include_url=False):
         key = _key(item["loc"], known)
@@ -234,7 +256,7 @@ def _nearest(key: str, known: Mapping[str, Setting]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _from_folder(conf: RunConf, folder: Path, typed: Sequence[str]) -> RunConf:
+def _from_folder(conf: Settings, folder: Path, typed: Sequence[str]) -> Settings:
     """Relative paths of the file, taken from its folder. `~` is the user's home."""
 
     def place(key: str, path: Path) -> Path:
@@ -244,7 +266,7 @@ def _from_folder(conf: RunConf, folder: Path, typed: Sequence[str]) -> RunConf:
     return _map_paths(conf, place)
 
 
-def _map_paths(conf: RunConf, function: Any) -> RunConf:
+def _map_paths(conf: Settings, function: Any) -> Settings:
     """The settings with `function(key, path)` in the place of each path that is given."""
 
     def visit(record: BaseModel, prefix: str) -> dict[str, object]:
