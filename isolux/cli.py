@@ -211,6 +211,8 @@ def _run(conf_name: str, settings: list[str], resume: bool) -> int:
     _check_writable(conf.out, "out", "out=DIR")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     import_module("isolux.train").train(conf, resume)
+    if not import_module("isolux.optimize.distributed").is_first():
+        return 0
     look = {
         "report.html": "numbers, curves and pictures, in any browser",
         "mesh/mesh.glb": "the textured mesh, for Blender and any glTF viewer",

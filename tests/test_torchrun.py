@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from isolux.cli import main
 from isolux.optimize.checkpoint import latest
 from isolux.optimize.log import read_log
 
@@ -128,6 +130,31 @@ def test_stopped_killed_and_resumed(
     steps = [(x["stage"], x["step"]) for x in read_log(out / "log.jsonl")]
     assert len(set(steps)) == len(steps)
     assert not [p for p in out.rglob("*") if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("variables", "speaks"),
+    [
+        ({}, True),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, False),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, True),  # of something else
+    ],
+)
+def test_only_the_first_process_says_where_the_run_is(
+    variables: dict[str, str],
+    speaks: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(import_module("isolux.train"), "train", lambda *_: None)
+    assert main(["train", "--conf", "demo", f"out={tmp_path / 'run'}"]) == 0
+    assert ("run folder:" in capsys.readouterr().out) is speaks
 
 
 def by_hand(command: Sequence[str], *different: Sequence[str]) -> list[tuple[int, str, str]]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from isolux.confs.describe import flat
 
-__all__ = ["ALONE", "Group", "ProcessLost", "Share", "joined", "local_threads"]
+__all__ = ["ALONE", "Group", "ProcessLost", "Share", "is_first", "joined", "local_threads"]
 
 T = TypeVar("T")
 S = TypeVar("S", Tensor, list[int])
@@ -221,6 +221,12 @@ class _Place:
         if not 0 <= place.rank < max(world, 1) or place.local_world < 1:
             raise ValueError(f"RANK={rank} does not fit WORLD_SIZE={world}; torchrun sets them")
         return place if world > 1 else None
+
+
+def is_first() -> bool:
+    """Whether this process is alone, or the first one of its group: the one that speaks."""
+    place = _Place.read()
+    return place is None or place.rank == 0
 
 
 def local_threads(threads: int) -> int:
