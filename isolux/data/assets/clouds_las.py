@@ -4,6 +4,7 @@ After the LAS 1.4 specification of the ASPRS: integers times a scale plus an off
 """
 
 import importlib
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def _unpacked(path: Path, data: bytes, start: int, records: int, size: int) -> A
         raise ValueError(f"{path}: truncated: no compressed points")
     body = np.zeros(size, np.uint8)
     try:
-        lazrs.decompress_points(np.frombuffer(data, np.uint8, offset=start), table, body, False)
+        stream = io.BytesIO(data)
+        stream.seek(start)
+        lazrs.LasZipDecompressor(stream, table).decompress_many(body)
     except Exception as error:  # the package has kinds of its own
         raise ValueError(f"{path}: damaged LAZ ({error})") from None
     return body

@@ -1,0 +1,151 @@
+"""Which side of a plane is outside: from sensors, from cameras, or from the points themselves.
+
+Letters: n points (along a curve, as `Neighbours` has them), w graph neighbours, c components,
+m cameras.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from isolux.backends.cpu.pool import chunks, parallel_for
+from isolux.geometry.points.orientation_kernels import agreement, costs, spanning_signs, vote
+
+__all__ = ["Graph", "agreed", "by_cameras", "by_propagation", "by_sensor"]
+
+_PART = 1 << 15  # points of a task
+_GRAZING = 0.3  # |cos| to the sight line under which neighbours are asked
+_ROUND = 0.1  # of a component's volume, sheets have less than this
+_CAMERAS = 4  # nearest ones that vote
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Points and whom each is near to."""
+
+    points: Any  # float64 [n, 3]
+    index: Any  # int32 [n, w]; the point itself stands for no neighbour
+    spacing: Any  # float64 [n]: what a point's area goes with the square of
+
+
+def by_sensor(graph: Graph, normals: Any, sensor: Any) -> tuple[Any, Any]:
+    """Normals that face their sensor.
+
+    Where a sight line nearly lies in the surface, noise decides on its side: there the
+    neighbours decide.
+
+    Returns:
+        Normals [n, 3] and |cos| of the angle to the sight line [n].
+    """
+    sight = sensor - graph.points
+    sight /= np.maximum(np.linalg.norm(sight, axis=1, keepdims=True), 1e-300)
+    cosine = (normals * sight).sum(1)
+    turned = np.where(cosine[:, None] < 0, -normals, normals)
+    certain = np.abs(cosine)
+    grazing = certain < _GRAZING
+    if grazing.any():
+        for _ in range(2):
+            says = _votes(graph, turned, certain)
+            turned[grazing & (says < 0)] *= -1.0
+    return turned, certain
+
+
+def by_cameras(graph: Graph, normals: Any, cameras: Any) -> tuple[Any, Any]:
+    """Connected parts made consistent, then each turned to the cameras nearest to its points.
+
+    A near camera need not have seen a point, but most of a part's points are seen from near
+    by, so the parts' sums of votes decide.
+
+    Returns:
+        Normals [n, 3], and |mean vote| of each point's part [n], in [0, 1].
+    """
+    turned, part = _consistent(graph, normals)
+    count = min(_CAMERAS, len(cameras))
+    _, near = cKDTree(cameras).query(graph.points, k=range(1, count + 1))
+    sight = cameras[near] - graph.points[:, None]  # [n, 4, 3]
+    sight /= np.maximum(np.linalg.norm(sight, axis=2, keepdims=True), 1e-300)
+    votes = np.einsum("nck,nk->n", sight, turned) / count
+    total = np.bincount(part, votes)
+    share = np.abs(total) / np.maximum(np.bincount(part, np.abs(votes)), 1e-300)
+    return turned * np.where(total < 0, -1.0, 1.0)[part][:, None], share[part]
+
+
+def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any, int]:
+    """Connected parts made consistent, and each turned so that its volume is positive.
+
+    A part that is too flat to hold a volume faces away from the middle of the whole cloud; if
+    that says nothing either (terrain), along the positive axis nearest to its mean normal.
+
+    Returns:
+        Normals [n, 3]; how far that decided each point's part [n], in [0, 1]; and the number
+        of parts.
+    """
+    turned, part = _consistent(graph, normals)
+    area = graph.spacing**2
+    weight = np.maximum(np.bincount(part, area), 1e-300)
+
+    def mean(values: Any) -> Any:
+        columns = [np.bincount(part, area * column) / weight for column in values.T]
+        return np.stack(columns, axis=1)
+
+    centre = mean(graph.points)
+    volume = _volumes(graph, turned, part, area, centre[part])
+    flat = np.abs(volume) < _ROUND
+    outward = _volumes(
+        graph, turned, part, area, (area @ graph.points) / max(area.sum(), 1e-300)
+    )
+    side = np.where(flat, outward, volume)
+    lost = np.abs(side) < _ROUND
+    facing = mean(turned)
+    axis = np.abs(facing).argmax(1)
+    side = np.where(lost, facing[np.arange(len(facing)), axis], side)
+    sure = np.where(flat, 0.5, np.minimum(np.abs(volume) / (3 * _ROUND), 1.0))
+    sure = np.where(lost, 0.25, sure)
+    return turned * np.where(side < 0, -1.0, 1.0)[part][:, None], sure[part], len(weight)
+
+
+def agreed(graph: Graph, normals: Any) -> Any:
+    """How far each normal has the side of its neighbours' [n], in [0, 1]."""
+    share = np.empty(len(normals))
+    _over(agreement, graph, normals, share)
+    return share
+
+
+def _volumes(graph: Graph, normals: Any, part: Any, area: Any, centre: Any) -> Any:
+    """Each part's volume about `centre`, over what a sphere of its reach would have."""
+    ray = graph.points - centre
+    flux = np.bincount(part, area * (ray * normals).sum(1))
+    reach = np.bincount(part, area * np.linalg.norm(ray, axis=1))
+    return flux / np.maximum(reach, 1e-300)
+
+
+def _consistent(graph: Graph, normals: Any) -> tuple[Any, Any]:
+    """Normals with one side within each connected part, and the parts' numbers [n]."""
+    count, width = graph.index.shape
+    cost, flip = np.empty(count * width, np.uint16), np.empty(count * width, np.uint8)
+    points, flat = graph.points.reshape(-1), np.ascontiguousarray(normals).reshape(-1)
+    index = graph.index.reshape(-1)
+    parallel_for(
+        costs,
+        [(points, flat, index, width, cost, flip, *span) for span in chunks(count, _PART)],
+    )
+    root, sign = np.empty(count, np.int32), np.empty(count, np.int8)
+    spanning_signs(index, width, cost, flip, root, sign)
+    return normals * sign[:, None], np.unique(root, return_inverse=True)[1]
+
+
+def _votes(graph: Graph, normals: Any, weight: Any) -> Any:
+    total = np.empty(len(normals))
+    _over(vote, graph, normals, weight, total)
+    return total
+
+
+def _over(function: Any, graph: Graph, normals: Any, *more: Any) -> None:
+    flat = np.ascontiguousarray(normals).reshape(-1)
+    index, width = graph.index.reshape(-1), graph.index.shape[1]
+    parallel_for(
+        function,
+        [(flat, index, width, *more, *span) for span in chunks(len(normals), _PART)],
+    )
