@@ -39,18 +39,18 @@ class NormalsConf(Record):
     source: Literal["auto", "given", "estimated"] = Field(
         "auto", description="auto takes those of the file, and estimates where it has none"
     )
-    neighbours: Annotated[int, Field(ge=3, le=512)] = Field(
-        16, description="points that a plane is fitted to"
+    neighbours: Annotated[int, Field(ge=3, le=1024)] | None = Field(
+        None, description="points that a plane is fitted to; none lets the noise decide"
     )
     sensor: tuple[Coordinate, Coordinate, Coordinate] | None = Field(
         None,
         description="where all points were seen from; none takes what the file says "
         "[scene units]",
     )
-    drop_degrees: Annotated[float, Field(gt=0, le=90)] = Field(
-        90.0,
-        description="points whose normal is further than this from the direction to the "
-        "sensor are dropped; 90 keeps all [degrees]",
+    drop_degrees: Annotated[float, Field(gt=0, le=90)] | None = Field(
+        None,
+        description="points seen at more of a slant are dropped, with estimated normals and "
+        "a sensor; none keeps all [degrees]",
     )
 
 
@@ -60,13 +60,16 @@ class MeshingConf(Record):
     voxel_size: Length | None = Field(
         None, description="of the triangles' cells; none takes the field's own [scene units]"
     )
+    resolution: Annotated[int, Field(ge=2, le=16384)] | None = Field(
+        None, description="cells along the longest side, in place of mesh.voxel_size"
+    )
     refine: Annotated[int, Field(ge=0, le=4)] = Field(
         0, description="how many times the cells are halved"
     )
     trim: NotNegative | None = Field(
         None,
         description="surface further than this from all points is left out; none takes a "
-        "few spacings of the points, zero as little as holes allow [scene units]",
+        "few spacings of the points [scene units]",
     )
     watertight: bool = Field(False, description="leave nothing out: closed")
     colors: bool = Field(True, description="colours of the points on the vertices")
@@ -78,25 +81,37 @@ class SplinesConf(Record):
     kernel: Literal["neural-spline", "spherical-laplace", "linear-angle"] = Field(
         "neural-spline", description="the kernel"
     )
-    outer_layer_variance: NotNegative = Field(
-        0.001, description="of neural-spline: share of the inner layer; 0 is smoothest"
+    variance: NotNegative = Field(
+        0.001, description="of neural-spline: what its inner layer counts; 0 is smoothest"
     )
     gradients: Literal["exact", "triples"] = Field(
-        "triples", description="normals as gradients, or as points on both sides"
+        "exact", description="normals as gradients, or as values on both sides of a point"
     )
-    eps: Annotated[float, Field(gt=0)] = Field(
-        0.05, description="of triples: distance to both sides [cells' diagonals]"
+    eps: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="of triples: distance to both sides; none takes 0.05 [voxel diagonals]",
     )
     centres: int | None = Field(
-        None, description="kernel centres; none takes 20 for each root of a point, at most 4000"
+        None, description="kernel centres, negative for all points; none chooses"
     )
-    sampler: Literal["blue-noise", "random", "k-means"] = Field(
-        "blue-noise", description="how centres are chosen"
+    sampling: Literal["blue-noise", "random", "k-means"] = Field(
+        "blue-noise", description="how points are chosen for centres"
     )
     regularization: NotNegative = Field(1e-10, description="ridge")
-    tiles: AtLeastOne = Field(1, description="cells along each axis that are fitted alone")
-    overlap: Fraction = Field(0.25, description="of a tile's edge, that neighbours share")
-    least_points: Count = Field(0, description="a tile with no more than so many is left out")
+    dtype: Literal["mixed", "float64", "float32"] = Field("mixed", description="precision")
+    memory: Annotated[int, Field(ge=2**20)] = Field(
+        2**31, description="that the matrices may take [bytes]"
+    )
+    cells_per_axis: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="cells along each axis that are fitted alone and blended"
+    )
+    overlap: Fraction = Field(0.25, description="of a cell's side, that neighbours share")
+    weights: Literal["smooth", "trilinear", "none"] = Field(
+        "smooth", description="how cells are blended"
+    )
+    min_points_per_cell: Count = Field(
+        0, description="a cell with no more points than this is left out"
+    )
 
 
 class PointsConf(Record):

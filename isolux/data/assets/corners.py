@@ -22,6 +22,7 @@ class SplitMesh:
     uvs: Float[np.ndarray, "c 2"] | None
     tangents: Float[np.ndarray, "c 4"] | None  # unit, along u; w: handedness
     faces: Int[np.ndarray, "f 3"]
+    vertices: Int[np.ndarray, " c"]  # of the mesh
 
 
 def split_corners(mesh: Mesh) -> SplitMesh:
@@ -50,11 +51,13 @@ def split_corners(mesh: Mesh) -> SplitMesh:
     unit = _unit(normals.detach().cpu().numpy().astype(np.float64)[key[:, 1]], (0.0, 1.0, 0.0))
     position = positions[key[:, 0]]
     if uvs is None:
-        return SplitMesh(position, unit.astype(np.float32), None, None, split_faces)
+        return SplitMesh(position, unit.astype(np.float32), None, None, split_faces, key[:, 0])
     sign = np.where(key[:, 3] > 0, -1.0, 1.0)
     tangents = _tangents(position.astype(np.float64), uvs[key[:, 2]], unit, split_faces)
     tangents = np.concatenate([tangents, sign[:, None]], axis=1).astype(np.float32)
-    return SplitMesh(position, unit.astype(np.float32), uvs[key[:, 2]], tangents, split_faces)
+    return SplitMesh(
+        position, unit.astype(np.float32), uvs[key[:, 2]], tangents, split_faces, key[:, 0]
+    )
 
 
 def _uv_area(corners: Float[np.ndarray, "f 3 2"]) -> Float[np.ndarray, " f"]:

@@ -5,6 +5,8 @@ Section numbers are those of the Khronos specification of glTF 2.0.
 
 import json
 import struct
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +36,23 @@ def glb_bytes(asset: MeshAsset) -> bytes:
 
     Positions, normals, texture coordinates and, for a normal map, tangents; albedo in sRGB;
     occlusion (1 - ours), roughness and metalness in one texture, as glTF has them. Vertices
-    are copied along texture seams. A mesh of no faces is an empty scene.
+    are copied along texture seams. Colours of vertices, where there is no material. Positions
+    of float64 are written about their middle, which the node holds. A mesh of no faces is an
+    empty scene.
 
     Raises:
         ValueError: vertices that are not finite.
     """
     if not bool(torch.isfinite(asset.mesh.vertices).all()):
         raise ValueError(f"{asset.name}: the mesh has vertices that are not finite")
-    split = split_corners(asset.mesh)
+    mesh, middle = asset.mesh, None
+    if mesh.vertices.dtype == torch.float64 and len(mesh.vertices):
+        middle = 0.5 * (mesh.vertices.amin(0) + mesh.vertices.amax(0))
+        mesh = replace(mesh, vertices=mesh.vertices - middle)
+    split = split_corners(mesh)
     builder = _Builder()
     if len(split.faces):
-        builder.mesh(split, asset)
+        builder.mesh(split, asset, None if middle is None else middle.tolist())
     return builder.glb()
 
 
@@ -60,7 +68,9 @@ class _Builder:
         self._chunks: list[bytes] = []
         self._length = 0
 
-    def mesh(self, split: SplitMesh, asset: MeshAsset) -> None:
+    def mesh(
+        self, split: SplitMesh, asset: MeshAsset, middle: Sequence[float] | None = None
+    ) -> None:
         """Adds the one node, mesh and material."""
         textures = asset.material if split.uvs is not None else None
         attributes = {
@@ -71,16 +81,22 @@ class _Builder:
             attributes["TEXCOORD_0"] = self._accessor(split.uvs, "VEC2")
             if split.tangents is not None and textures.normal is not None:
                 attributes["TANGENT"] = self._accessor(split.tangents, "VEC4")
+        painted = asset.colors is not None and textures is None
+        if painted and asset.colors is not None:  # linear in files too (3.9.2)
+            colors = asset.colors.detach().cpu().float().clamp(0.0, 1.0).numpy()
+            attributes["COLOR_0"] = self._accessor(colors[split.vertices], "VEC3")
         kind = np.uint16 if len(split.positions) < 65535 else np.uint32
         indices = self._accessor(split.faces.astype(kind).reshape(-1, 1), "SCALAR", _INDICES)
         primitive = {"attributes": attributes, "indices": indices, "material": 0}
         self.tree["meshes"] = [{"name": asset.name, "primitives": [primitive]}]
         self.tree["nodes"] = [{"name": asset.name, "mesh": 0}]
+        if middle is not None:
+            self.tree["nodes"][0]["translation"] = list(middle)
         self.tree["scenes"] = [{"nodes": [0]}]
-        self.tree["materials"] = [self._material(textures)]
+        self.tree["materials"] = [self._material(textures, 1.0 if painted else 0.5)]
 
-    def _material(self, textures: TextureSet | None) -> dict[str, Any]:
-        plain = {"baseColorFactor": [0.5, 0.5, 0.5, 1.0], "metallicFactor": 0.0}
+    def _material(self, textures: TextureSet | None, grey: float) -> dict[str, Any]:
+        plain = {"baseColorFactor": [grey, grey, grey, 1.0], "metallicFactor": 0.0}
         if textures is None:
             return {"name": "surface", "pbrMetallicRoughness": plain, "doubleSided": True}
         self.tree["samplers"] = [

@@ -30,8 +30,8 @@ def write_obj(path: Path, asset: MeshAsset) -> None:
     its faces. Textures of `mesh.obj` are `texture_kd.png` (sRGB), `texture_ks.png`
     (occlusion, roughness, metalness as nvdiffrec reads them, linear), `texture_n.png`
     (green up), and two grey ones, roughness and metalness, for programs that know
-    `map_Pr` and `map_Pm` (Blender); of other names they begin with NAME. A mesh of no
-    faces is a file without faces.
+    `map_Pr` and `map_Pm` (Blender); of other names they begin with NAME. Colours of
+    vertices follow their positions, sRGB. A mesh of no faces is a file without faces.
 
     Raises:
         ValueError: vertices that are not finite.
@@ -49,7 +49,14 @@ def write_obj(path: Path, asset: MeshAsset) -> None:
         _write_mtl(library, asset.material, "texture" if path.stem == "mesh" else path.stem)
         text.append(f"mtllib {library.name}\n")
     text.append(f"o {path.stem}\n")
-    text.append(_rows("v %.9g %.9g %.9g\n", mesh.vertices))
+    exact = "%.17g" if mesh.vertices.dtype == torch.float64 else "%.9g"
+    place = f"v {exact} {exact} {exact}"
+    if asset.colors is None:
+        text.append(_rows(f"{place}\n", mesh.vertices))
+    else:  # three more numbers, as most programs read them
+        colors = srgb_from_linear(asset.colors.detach().cpu().clamp(0.0, 1.0))
+        rows = torch.cat([mesh.vertices.cpu(), colors.to(mesh.vertices.dtype)], dim=-1)
+        text.append(_rows(f"{place} %.4g %.4g %.4g\n", rows))
     columns = [mesh.faces, normal_faces]
     corner = "%d//%d"
     if mesh.uvs is not None and mesh.uv_faces is not None:

@@ -1,6 +1,6 @@
 """The textures of a surface, and a mesh that has them.
 
-Letters: h, w texels. Row 0 is the top: uv (0, 0) is the corner of texel (0, 0).
+Letters: h, w texels, n vertices. Row 0 is the top: uv (0, 0) is the corner of texel (0, 0).
 """
 
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ class MeshAsset:
     mesh: Mesh
     material: TextureSet | None
     name: str
+    colors: Float[Tensor, "n 3"] | None = None  # of vertices, linear, in [0, 1]
 
 
 def constant_textures(
