@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from emulated import emulated
+from stand_in_device import DEVICE, there
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from isolux import backends
@@ -22,7 +24,8 @@ from isolux.optimize.checkpoint import latest
 from isolux.optimize.determinism import determinism
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
-STEPS = ("optimize.steps=2,2", "optimize.coarse_to_fine=false")
+STEPS = ("optimize.steps=2,2", "optimize.coarse_to_fine=false", "geometry.resolution=8")
+NETWORK = ("geometry.extractor=flexicubes", "geometry.sdf=network", "material.log2_rows=8")
 # What raises on a device in the deterministic mode, by torch's own list (the documentation of
 # torch.use_deterministic_algorithms), as its dispatcher names it.
 NO_SINGLE_RESULT = re.compile(
@@ -73,9 +76,9 @@ def trained(
 ) -> Callable[..., dict[str, torch.Tensor]]:
     """Trains a little with the CUDA text; gives the last checkpoint and the file."""
 
-    def train(backwards: bool, *more: str) -> dict[str, torch.Tensor]:
+    def train(backwards: bool, *more: str, device: str = "cpu") -> dict[str, torch.Tensor]:
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}"
-        backend = emulated(backwards)
+        backend = replace(emulated(backwards), device=device)
         monkeypatch.setattr(backends, "select", lambda *_: backend)
         given = (f"data.path={scene_folder}", *STEPS, *more)
         assert isolux_train("nerf_synthetic", out, *given) == 0
@@ -93,7 +96,7 @@ def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> l
 
 @pytest.mark.parametrize(
     "more",
-    [(), ("geometry.extractor=flexicubes", "geometry.sdf=network", "material.orm_max=1,1,1")],
+    [(), (*NETWORK, "material.orm_max=1,1,1")],
 )
 def test_the_order_of_threads_does_not_change_a_bit(
     more: tuple[str, ...], trained: Callable[..., dict[str, torch.Tensor]]
@@ -109,10 +112,10 @@ def test_without_it_the_order_shows(trained: Callable[..., dict[str, torch.Tenso
 def test_torch_has_one_result_for_all_that_training_does(
     trained: Callable[..., dict[str, torch.Tensor]],
 ) -> None:
-    more = ("geometry.extractor=flexicubes", "geometry.sdf=network", "losses.orm_smooth=1")
-    with Watched() as watched:
-        trained(False, *more, "losses.normal_consistency=1", "losses.smooth_sdf=1")
-    assert watched.seen >= {"mm", "index_select", "avg_pool2d", "threshold_backward"}
+    with there(), Watched() as watched:
+        losses = [f"losses.{x}=1" for x in ("orm_smooth", "normal_consistency", "smooth_sdf")]
+        trained(False, *NETWORK, *losses, device=DEVICE)
+    assert watched.seen >= {"mm", "index_add", "avg_pool2d", "threshold_backward"}
     assert watched.bad == set()
 
 
