@@ -1,0 +1,98 @@
+"""The normal equations of one level.
+
+Letters: m rows (one a coefficient), s samples, c cells.
+
+Lengths are in cells of the level and coefficients likewise, so that the field's gradient has
+length one at the surface. With a coefficient's spline B, the energy is
+
+    sum over samples (w_v f^2 + w_g |grad f - n|^2) + smoothness * sum (second differences)^2
+    + sum over rows extra * (coefficient - wanted)^2.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isolux.backends.cpu.pool import chunks, parallel_for
+from isolux.geometry.points import assembly_kernels as kernels
+from isolux.geometry.points.octree import Samples
+
+__all__ = ["System", "assemble", "residuals"]
+
+_ROWS = 8192  # a task's
+_CELLS = 8192
+
+
+@dataclass(frozen=True)
+class System:
+    """A symmetric matrix in blocks of rows, and the right side. Flat arrays."""
+
+    blocks: list[tuple[Any, Any, Any]]  # where rows begin, columns (int32), entries (float32)
+    ranges: list[tuple[int, int]]  # the rows of each block
+    diagonal: Any  # float32 [m]
+    right: Any  # float32 [m]
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.right)
+
+    @property
+    def entries(self) -> int:
+        """How many entries are stored."""
+        return sum(len(block[1]) for block in self.blocks)
+
+
+def assemble(
+    rows: Any,
+    samples: Samples,
+    value_weight: Any,
+    slope_weight: Any,
+    smoothness: float,
+    extra: Any,
+    wanted: Any,
+) -> System:
+    """The equations of the coefficients at sorted cells `rows`.
+
+    Args:
+        rows: int64 [m], with the 26 cells about each cell that holds a sample.
+        samples: at this level.
+        value_weight: float32 [s].
+        slope_weight: float32 [s].
+        smoothness: of the squared second differences along the axes.
+        extra: float32 [m], added to the diagonal.
+        wanted: float32 [m], what the coefficients should be for the extra weights' sake.
+    """
+    ranges = chunks(len(rows), _ROWS)
+    parts = parallel_for(
+        kernels.assemble_rows,
+        [
+            (
+                *(rows, samples.cells, samples.first, samples.fraction, samples.normal),
+                *(value_weight, slope_weight, smoothness, extra, *part),
+            )
+            for part in ranges
+        ],
+    )
+    return System(
+        [part[:3] for part in parts],
+        ranges,
+        np.concatenate([part[3] for part in parts]),
+        np.concatenate([part[4] for part in parts]) + extra * wanted,
+    )
+
+
+def residuals(rows: Any, coefficient: Any, samples: Samples) -> tuple[Any, Any]:
+    """At each sample the function (in cells), and how far its gradient is from the normal."""
+    value, slope = np.empty(len(samples), np.float32), np.empty(len(samples), np.float32)
+    parallel_for(
+        kernels.residuals,
+        [
+            (
+                *(rows, coefficient, samples.cells, samples.first),
+                *(samples.fraction, samples.normal, value, slope, *part),
+            )
+            for part in chunks(len(samples.cells), _CELLS)
+        ],
+    )
+    return value, slope

@@ -1,0 +1,214 @@
+"""The kernels that assemble rows of the normal equations.
+
+A cell's 27 splines are products of three one-dimensional ones, and so are the entries that a
+sample adds. Each row gathers from the 27 cells about it, so that no two rows write to one
+place.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from isolux.backends.cpu.jit import SUM_MATH, kernel
+from isolux.geometry.points.octree_kernels import seek
+
+__all__ = ["assemble_rows", "residuals"]
+
+
+@kernel
+def _splines(t: float, value: Any, slope: Any, at: int) -> None:
+    """The three quadratic B-splines over a cell, and their slopes, at t in [0, 1]."""
+    value[at] = 0.5 * (1 - t) * (1 - t)
+    value[at + 1] = 0.5 + t - t * t
+    value[at + 2] = 0.5 * t * t
+    slope[at] = t - 1
+    slope[at + 1] = 1 - 2 * t
+    slope[at + 2] = t
+
+
+@kernel(fastmath=SUM_MATH)
+def _add_samples(
+    begin: int,
+    end: int,
+    qx: int,
+    qy: int,
+    qz: int,
+    fraction: Any,
+    normal: Any,
+    value_weight: Any,
+    slope_weight: Any,
+    value: Any,
+    slope: Any,
+    entry: Any,
+    base: int,
+) -> float:
+    """A cell's samples: products of one of its splines with all 27. Returns the right side."""
+    right = 0.0
+    for s in range(begin, end):
+        for axis in range(3):
+            _splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
+        wv, wg = np.float64(value_weight[s]), np.float64(slope_weight[s])
+        x, y, z = value[qx], value[3 + qy], value[6 + qz]
+        gx = wg * slope[qx] * y * z
+        gy = wg * x * slope[3 + qy] * z
+        gz = wg * x * y * slope[6 + qz]
+        right += gx * normal[3 * s] + gy * normal[3 * s + 1] + gz * normal[3 * s + 2]
+        plain = wv * x * y * z
+        for j in range(3):
+            for k in range(3):
+                yz = value[3 + j] * value[6 + k]
+                u = (
+                    plain * yz
+                    + gz * value[3 + j] * slope[6 + k]
+                    + gy * slope[3 + j] * value[6 + k]
+                )
+                v = gx * yz
+                at = base + 5 * j + k
+                entry[at] += u * value[0] + v * slope[0]
+                entry[at + 25] += u * value[1] + v * slope[1]
+                entry[at + 50] += u * value[2] + v * slope[2]
+    return right
+
+
+@kernel
+def _smooth(entry: Any, column: Any, smoothness: float) -> None:
+    """Squared second differences along the axes, of triples whose cells all exist."""
+    for axis in range(3):
+        step = (25, 5, 1)[axis]
+        low, lower = column[62 - step] >= 0, column[62 - 2 * step] >= 0
+        high, higher = column[62 + step] >= 0, column[62 + 2 * step] >= 0
+        if low and high:
+            entry[62] += 4 * smoothness
+            entry[62 - step] -= 2 * smoothness
+            entry[62 + step] -= 2 * smoothness
+        if low and lower:
+            entry[62] += smoothness
+            entry[62 - step] -= 2 * smoothness
+            entry[62 - 2 * step] += smoothness
+        if high and higher:
+            entry[62] += smoothness
+            entry[62 + step] -= 2 * smoothness
+            entry[62 + 2 * step] += smoothness
+
+
+@kernel
+def assemble_rows(
+    rows: Any,
+    cells: Any,
+    first: Any,
+    fraction: Any,
+    normal: Any,
+    value_weight: Any,
+    slope_weight: Any,
+    smoothness: float,
+    extra: Any,
+    start: int,
+    stop: int,
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Rows start to stop: where each begins, columns, entries, diagonal, right side."""
+    begin = np.empty(stop - start + 1, np.int32)
+    diagonal = np.empty(stop - start, np.float32)
+    right = np.empty(stop - start, np.float32)
+    room = 64 * (stop - start) + 125
+    columns, entries = np.empty(room, np.int32), np.empty(room, np.float32)
+    near, near_cell = np.zeros(25, np.int64), np.zeros(9, np.int64)
+    column, entry = np.empty(125, np.int64), np.empty(125)
+    value, slope = np.empty(9), np.empty(9)
+    count = 0
+    for i in range(start, stop):
+        key = rows[i]
+        entry[:] = 0.0
+        column[:] = -1
+        for line in range(25):
+            low = key + (np.int64(line // 5 - 2) << 40) + (np.int64(line % 5 - 2) << 20) - 2
+            at = seek(rows, low, near[line])
+            near[line] = at
+            while at < len(rows) and rows[at] <= low + 4:
+                column[5 * line + (rows[at] - low)] = at
+                at += 1
+        total = 0.0
+        for line in range(9):
+            ox, oy = line // 3, line % 3  # plus one
+            low = key + (np.int64(ox - 1) << 40) + (np.int64(oy - 1) << 20) - 1
+            at = seek(cells, low, near_cell[line])
+            near_cell[line] = at
+            while at < len(cells) and cells[at] <= low + 2:
+                oz = cells[at] - low
+                total += _add_samples(
+                    *(first[at], first[at + 1], 2 - ox, 2 - oy, 2 - oz),
+                    *(fraction, normal, value_weight, slope_weight, value, slope),
+                    *(entry, 25 * ox + 5 * oy + oz),
+                )
+                at += 1
+        _smooth(entry, column, smoothness)
+        entry[62] += extra[i]
+        if count + 125 > len(columns):
+            columns = np.append(columns, np.empty(len(columns) // 2, np.int32))
+            entries = np.append(entries, np.empty(len(entries) // 2, np.float32))
+        begin[i - start] = count
+        for k in range(125):
+            if entry[k] != 0 and column[k] >= 0:
+                columns[count] = column[k]
+                entries[count] = entry[k]
+                count += 1
+        diagonal[i - start] = entry[62]
+        right[i - start] = total
+    begin[stop - start] = count
+    return begin, columns[:count].copy(), entries[:count].copy(), diagonal, right
+
+
+@kernel
+def residuals(
+    rows: Any,
+    coefficient: Any,
+    cells: Any,
+    first: Any,
+    fraction: Any,
+    normal: Any,
+    value_out: Any,
+    slope_out: Any,
+    start: int,
+    stop: int,
+) -> None:
+    """The function, and its gradient less the normal, at the samples of cells start to stop."""
+    near = np.zeros(9, np.int64)
+    corner = np.empty(27)
+    value, slope = np.empty(9), np.empty(9)
+    for c in range(start, stop):
+        for line in range(9):
+            low = (
+                cells[c] + (np.int64(line // 3 - 1) << 40) + (np.int64(line % 3 - 1) << 20) - 1
+            )
+            at = seek(rows, low, near[line])
+            near[line] = at
+            for k in range(3):
+                corner[3 * line + k] = 0.0
+                if at < len(rows) and rows[at] == low + k:
+                    corner[3 * line + k] = coefficient[at]
+                    at += 1
+        for s in range(first[c], first[c + 1]):
+            for axis in range(3):
+                _splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
+            f, gx, gy, gz = 0.0, 0.0, 0.0, 0.0
+            for i in range(3):
+                for j in range(3):
+                    a = 9 * i + 3 * j
+                    plain = (
+                        corner[a] * value[6]
+                        + corner[a + 1] * value[7]
+                        + corner[a + 2] * value[8]
+                    )
+                    steep = (
+                        corner[a] * slope[6]
+                        + corner[a + 1] * slope[7]
+                        + corner[a + 2] * slope[8]
+                    )
+                    f += value[i] * value[3 + j] * plain
+                    gx += slope[i] * value[3 + j] * plain
+                    gy += value[i] * slope[3 + j] * plain
+                    gz += value[i] * value[3 + j] * steep
+            value_out[s] = f
+            gx -= normal[3 * s]
+            gy -= normal[3 * s + 1]
+            gz -= normal[3 * s + 2]
+            slope_out[s] = np.sqrt(gx * gx + gy * gy + gz * gz)

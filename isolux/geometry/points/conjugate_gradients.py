@@ -1,0 +1,118 @@
+"""Conjugate gradients, preconditioned with the diagonal, on a matrix in blocks of rows."""
+
+from typing import Any
+
+import numpy as np
+
+from isolux.backends.cpu.jit import SUM_MATH, kernel
+from isolux.backends.cpu.pool import parallel_for
+from isolux.geometry.points.assembly import System
+
+__all__ = ["solve"]
+
+
+def solve(system: System, start: Any, tolerance: float, most: int) -> tuple[Any, int, float]:
+    """Improve `start` until the residual is `tolerance` times the right side, or `most` steps.
+
+    Args:
+        system: positive definite.
+        start: float32 [m].
+        tolerance: of the norms of residual and right side, both in the diagonal's metric.
+        most: number of steps.
+
+    Returns:
+        The solution (float32), the steps taken, the relative residual that is left.
+    """
+    x = start.astype(np.float32, copy=True)
+    size = len(system)
+    inverse = 1.0 / system.diagonal
+    residual, along = np.empty(size, np.float32), np.zeros(size, np.float32)
+    image = np.empty(size, np.float32)
+    _multiply(system, x, image)
+    parts = _each(system, _begin, system.right, image, inverse, residual)
+    square, scale = sum(p[0] for p in parts), sum(p[1] for p in parts)
+    goal = tolerance * tolerance * scale
+    steps, previous = 0, np.inf
+    while square > goal and steps < most:
+        _each(system, _turn, residual, inverse, along, np.float32(square / previous))
+        curvature = _multiply(system, along, image)
+        if not curvature > 0:
+            break  # rounding has eaten the direction
+        previous = square
+        square = sum(
+            _each(
+                system,
+                _step,
+                np.float32(square / curvature),
+                *(along, image, inverse, x, residual),
+            )
+        )
+        steps += 1
+    return x, steps, float(np.sqrt(square / scale)) if scale > 0 else 0.0
+
+
+def _multiply(system: System, x: Any, out: Any) -> float:
+    parts: list[float] = parallel_for(
+        _rows_times,
+        [
+            (*block, x, out, *part)
+            for block, part in zip(system.blocks, system.ranges, strict=True)
+        ],
+    )
+    return sum(parts)
+
+
+def _each(system: System, function: Any, *arguments: Any) -> list[Any]:
+    return parallel_for(function, [(*arguments, *part) for part in system.ranges])
+
+
+@kernel(fastmath=SUM_MATH)
+def _rows_times(
+    begin: Any, columns: Any, entries: Any, x: Any, out: Any, start: int, stop: int
+) -> float:
+    """Rows start to stop of the product; returns their part of the scalar product with x."""
+    product = 0.0
+    for row in range(start, stop):
+        total = np.float32(0.0)
+        for k in range(np.uint32(begin[row - start]), np.uint32(begin[row - start + 1])):
+            total += entries[k] * x[np.uint32(columns[k])]
+        out[row] = total
+        product += np.float64(total) * np.float64(x[row])
+    return product
+
+
+@kernel
+def _begin(
+    right: Any, image: Any, inverse: Any, residual: Any, start: int, stop: int
+) -> tuple[float, float]:
+    square, scale = 0.0, 0.0
+    for i in range(start, stop):
+        residual[i] = right[i] - image[i]
+        square += np.float64(residual[i]) * np.float64(residual[i] * inverse[i])
+        scale += np.float64(right[i]) * np.float64(right[i] * inverse[i])
+    return square, scale
+
+
+@kernel
+def _turn(residual: Any, inverse: Any, along: Any, share: float, start: int, stop: int) -> None:
+    for i in range(start, stop):
+        along[i] = residual[i] * inverse[i] + share * along[i]
+
+
+@kernel
+def _step(
+    length: float,
+    along: Any,
+    image: Any,
+    inverse: Any,
+    x: Any,
+    residual: Any,
+    start: int,
+    stop: int,
+) -> float:
+    square = 0.0
+    for i in range(start, stop):
+        x[i] += length * along[i]
+        residual[i] -= length * image[i]
+        square += np.float64(residual[i]) * np.float64(residual[i] * inverse[i])
+    return square
