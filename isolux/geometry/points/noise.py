@@ -10,10 +10,12 @@ import numpy as np
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.neighbours import Neighbours, distinct
 
-__all__ = ["local_noise", "noise_of"]
+__all__ = ["aligned", "local_noise", "noise_of"]
 
 _FLAT = 0.15  # thickness over width under which a neighbourhood is a piece of surface
 _SIZES = (24, 96, 256)
+_FEW = 10  # neighbours that still lie on one of two sheets
+_TWO_SHEETS = 1.7  # kurtosis: 3 of noise, 1.8 of a filled slab, 1 of two sheets
 
 
 def noise_of(cloud: PointCloud, samples: int = 2000) -> float:
@@ -42,16 +44,32 @@ def local_noise(tree: Neighbours, samples: int) -> float:
     if count < 12:
         return 0.0
     rows = np.unique(np.linspace(0, count - 1, min(samples, count)).astype(np.int64))
-    sizes = sorted({min(size, count) for size in _SIZES})
+    # Wider ones are tried while noise blurs the narrow ones, never a good part of the shape.
+    sizes = [size for size in _SIZES if size == _SIZES[0] or size <= count // 8]
+    least, noise = np.inf, 0.0
     for size in sizes:
-        _, index = tree.among(size, rows)
-        local = tree.points[index]
-        local -= local.mean(1, keepdims=True)
-        values, axes = np.linalg.eigh(np.einsum("ski,skj->sij", local, local))
-        thickness = np.sqrt(np.maximum(values[:, 0], 0) / np.maximum(values[:, 1], 1e-300))
-        if np.median(thickness) < _FLAT or size == sizes[-1]:
+        local, thickness = aligned(tree, rows, min(size, count))
+        height = local[..., 0]
+        peaks = (height**4).mean(1) / np.maximum((height**2).mean(1) ** 2, 1e-300)
+        if np.median(peaks) < _TWO_SHEETS:  # a wider one holds more of the other sheet
+            if size == sizes[0]:
+                noise = _quadric_residual(aligned(tree, rows, _FEW)[0])
             break
-    return _quadric_residual(np.einsum("ski,sij->skj", local, axes))
+        if thickness < least:
+            least, noise = thickness, _quadric_residual(local)
+        if thickness < _FLAT:
+            break
+    return noise
+
+
+def aligned(tree: Neighbours, rows: Any, size: int) -> tuple[Any, float]:
+    """Neighbourhoods [s, k, 3] along their axes, height first; and how thick they are."""
+    _, index = tree.among(size, rows)
+    local = tree.points[index]
+    local -= local.mean(1, keepdims=True)
+    values, axes = np.linalg.eigh(np.einsum("ski,skj->sij", local, local))
+    ratio = np.maximum(values[:, 0], 0) / np.maximum(values[:, 1], 1e-300)
+    return np.einsum("ski,sij->skj", local, axes), float(np.median(np.sqrt(ratio)))
 
 
 def _quadric_residual(local: Any) -> float:

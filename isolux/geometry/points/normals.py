@@ -14,7 +14,7 @@ from torch import Tensor
 from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.neighbours import Neighbours, distinct
-from isolux.geometry.points.noise import local_noise
+from isolux.geometry.points.noise import aligned, local_noise
 from isolux.geometry.points.orientation import (
     Graph,
     agreed,
@@ -31,6 +31,7 @@ LOW_CONFIDENCE = 0.25
 
 _log = logging.getLogger(__name__)
 _LEAST, _MOST = 16, 160  # neighbours, where noise chooses
+_FEW = 8
 _GRAPH = 12  # neighbours that a normal's side is compared with
 _PART = 1 << 13  # points of a task
 _NARROW = 0.2  # width over length of a neighbourhood under which it is a line, no disc
@@ -84,7 +85,7 @@ def estimate_normals(
         places = cameras.detach().double().cpu().numpy() - tree.middle
         normals, sure = by_cameras(graph, normals, places)
     else:
-        normals, sure, _ = by_propagation(graph, normals)
+        normals, sure = by_propagation(graph, normals)
     confidence = flatness * sure * agreed(graph, normals)
     back = np.empty(len(row), np.int64)
     back[tree.order] = np.arange(len(row))
@@ -184,6 +185,9 @@ def _by_noise(tree: Neighbours) -> int:
     if count <= _LEAST:
         return count
     rows = np.linspace(0, count - 1, min(count, 2000)).astype(np.int64)
+    thick, thin = (aligned(tree, rows, size)[1] for size in (_LEAST, _FEW))
+    if thick > 0.2 and thin < 0.6 * thick:  # sparse: fewer see less of the shape's other parts
+        return _FEW
     close = float(np.median(tree.among(2, rows)[0][:, 1]))
     share = local_noise(tree, 1000) / max(close, 1e-300)
     return int(np.clip(round(_LEAST + 96 * max(share - 0.05, 0.0)), _LEAST, _MOST))

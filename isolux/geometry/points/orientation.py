@@ -4,6 +4,7 @@ Letters: n points (along a curve, as `Neighbours` has them), w graph neighbours,
 m cameras.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from isolux.geometry.points.orientation_kernels import agreement, costs, spannin
 
 __all__ = ["Graph", "agreed", "by_cameras", "by_propagation", "by_sensor"]
 
+_log = logging.getLogger(__name__)
 _PART = 1 << 15  # points of a task
 _GRAZING = 0.3  # |cos| to the sight line under which neighbours are asked
 _ROUND = 0.1  # of a component's volume, sheets have less than this
@@ -72,15 +74,14 @@ def by_cameras(graph: Graph, normals: Any, cameras: Any) -> tuple[Any, Any]:
     return turned * np.where(total < 0, -1.0, 1.0)[part][:, None], share[part]
 
 
-def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any, int]:
+def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any]:
     """Connected parts made consistent, and each turned so that its volume is positive.
 
     A part that is too flat to hold a volume faces away from the middle of the whole cloud; if
     that says nothing either (terrain), along the positive axis nearest to its mean normal.
 
     Returns:
-        Normals [n, 3]; how far that decided each point's part [n], in [0, 1]; and the number
-        of parts.
+        Normals [n, 3], and how far that decided each point's part [n], in [0, 1].
     """
     turned, part = _consistent(graph, normals)
     area = graph.spacing**2
@@ -101,9 +102,11 @@ def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any, int]:
     facing = mean(turned)
     axis = np.abs(facing).argmax(1)
     side = np.where(lost, facing[np.arange(len(facing)), axis], side)
-    sure = np.where(flat, 0.5, np.minimum(np.abs(volume) / (3 * _ROUND), 1.0))
-    sure = np.where(lost, 0.25, sure)
-    return turned * np.where(side < 0, -1.0, 1.0)[part][:, None], sure[part], len(weight)
+    sure = np.where(flat, 0.75, np.minimum(np.abs(volume) / (3 * _ROUND), 1.0))
+    sure = np.where(lost, 0.5, sure)
+    if flat.any():
+        _log.info("%d of %d parts are flat: their side is a guess", int(flat.sum()), len(flat))
+    return turned * np.where(side < 0, -1.0, 1.0)[part][:, None], sure[part]
 
 
 def agreed(graph: Graph, normals: Any) -> Any:
