@@ -1,6 +1,7 @@
 """What of the CUDA path can be checked without a device: that its text compiles everywhere."""
 
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -79,3 +80,26 @@ def test_tensors_must_be_on_a_device() -> None:
     arguments = [torch.zeros(1), *[None] * 4, 1, 1]
     with pytest.raises(ValueError, match="on a CUDA device, got cpu"):
         launch.launch("interpolate", "interpolate_forward", 1, *arguments)
+
+
+def test_files_are_compiled_side_by_side_and_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each waits for another, so one after the other would never end."""
+    monkeypatch.setattr(launch, "cache_directory", lambda: tmp_path)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    together, compiled = Barrier(2, timeout=20), []
+
+    def compile_text(text: str, name: str, *_: object) -> tuple[bytes, str]:
+        together.wait()
+        compiled.append(name)
+        return name.encode(), ""
+
+    monkeypatch.setattr(nvrtc, "compile_text", compile_text)
+    launch.prepare("sm_90", ("mips", "normals"))
+    assert sorted(compiled) == ["mips.cu", "normals.cu"]
+    launch.prepare("sm_90", ("mips", "normals"))  # from the cache
+    assert len(compiled) == 2
+    kept = {key[1]: cubin for key, cubin in launch._made.items() if cubin == b"mips.cu"}
+    assert kept == {"sm_90": b"mips.cu"}
+    launch._made.clear()

@@ -7,8 +7,10 @@ text, options, architecture and version of the compiler.
 
 import ctypes
 import hashlib
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +23,7 @@ from torch import Tensor
 from isolux.backends.cpu.jit import cache_directory
 from isolux.backends.cuda import driver, nvrtc
 
-__all__ = ["FILES", "launch", "options_of", "source", "use_host"]
+__all__ = ["FILES", "launch", "options_of", "prepare", "source", "use_host"]
 
 FILES = tuple(
     sorted(
@@ -30,6 +32,9 @@ FILES = tuple(
         if path.name.endswith(".cu")
     )
 )
+# Of operators that nobody has to ask for.
+DEFAULT = tuple(file for file in FILES if file != "half_mlp")
+_made: dict[tuple[str, str], bytes] = {}  # machine code by text and architecture, till loaded
 # Visibility: every operation rounded by itself, as on the processor.
 _EXACT = {"antialias", "raster"}
 _WARPS = {"half_mlp"}  # whose threads work together, by `warp.cuh`
@@ -141,6 +146,25 @@ def use_host(host: Host | None) -> None:
     _host[:] = [] if host is None else [host]
 
 
+def prepare(architecture: str | None = None, files: Sequence[str] = DEFAULT) -> None:
+    """Compile what is not in the cache, side by side: each file takes a part of a second.
+
+    Args:
+        architecture: e.g. sm_90; None takes the present device's.
+        files: of the text; by default those of a training that asks for nothing special.
+
+    Raises:
+        CompileError, OSError: as `launch`.
+    """
+    if architecture is None:
+        major, minor = torch.cuda.get_device_capability()
+        architecture = f"sm_{major}{minor}"
+    with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1)) as pool:
+        made = pool.map(lambda file: _cubin(source(file, "float"), file, architecture), files)
+        for file, cubin in zip(files, made, strict=True):
+            _made[source(file, "float"), architecture] = cubin
+
+
 @cache
 def _signatures(file: str) -> dict[str, list[Parameter]]:
     text = re.sub(r"//[^\n]*", "", source(file, "float"))
@@ -198,7 +222,8 @@ def _module(file: str, real: str, index: int, *constants: str) -> ctypes.c_void_
     architecture, text = f"sm_{major}{minor}", source(file, real, *constants)
     name = f"{file}.cu ({architecture}, NVRTC {'.'.join(map(str, nvrtc.version()))})"
     try:
-        return driver.load(_cubin(text, file, architecture), name)
+        cubin = _made.pop((text, architecture), None)
+        return driver.load(cubin or _cubin(text, file, architecture), name)
     except driver.ImageError:  # a file of the cache may be damaged
         return driver.load(_cubin(text, file, architecture, anew=True), name)
 

@@ -25,8 +25,6 @@ __all__ = ["jobs"]
 
 GROUP = "start"
 _FIRST, _CACHED = 3.0, 0.2  # seconds
-# Of the default operators: what is chosen for itself is compiled when it is.
-_FILES = tuple(file for file in launch.FILES if file != "half_mlp")
 
 
 def jobs(plan: Plan) -> Iterator[Job]:
@@ -40,7 +38,7 @@ def _measure(plan: Plan) -> list[Cell]:
     wanted = ["sm_90", "interpolate"] if plan.dry_run else ["cuda"]
     with tempfile.TemporaryDirectory() as folder:
         first, cached = (_timed(wanted, folder) for _ in range(2))
-    note = f"{'1 file' if plan.dry_run else f'all {len(_FILES)} files'}, on the host"
+    note = f"{'1 file' if plan.dry_run else f'all {len(launch.DEFAULT)} files'}, on the host"
 
     def cell(case: str, seconds: float, most: float) -> Cell:
         figure: Figure | None = None if plan.dry_run else ("<=", most)
@@ -75,14 +73,13 @@ def _seconds(device: str, files: Sequence[str]) -> float:
         driver.use(torch.cuda.current_device())
     nvrtc.version()  # loads the compiler
     began = time.perf_counter()
-    for file in files:
-        if device == "cuda":
+    launch.prepare(None if device == "cuda" else device, files)
+    if device == "cuda":
+        for file in files:
             launch._module(file, "float", torch.cuda.current_device())
-        else:
-            launch._cubin(launch.source(file, "float"), file, device)
     return time.perf_counter() - began
 
 
 if __name__ == "__main__":
-    _seconds_ = _seconds(sys.argv[1], sys.argv[2:] or _FILES)
+    _seconds_ = _seconds(sys.argv[1], sys.argv[2:] or launch.DEFAULT)
     sys.stdout.write(json.dumps({"seconds": _seconds_}))
