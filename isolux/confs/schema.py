@@ -256,6 +256,11 @@ class OptimizeConf(Record):
         description="the same bits on every run on one GPU, without a time budget; slower. On "
         "the processor (backend=cpu) runs always are the same, bit for bit",
     )
+    graph: bool = Field(
+        False,
+        description="steps of the mesh stage as CUDA graphs, see docs/backends.md: only with "
+        "backend=cuda, in one process; it has never run on hardware",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,7 @@ Pixel (0, 0) is the top left one, and its centre lies at (0.5, 0.5).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ class Cameras:
     centre_px: Float[Tensor, "v 2"]
     height: int
     width: int
+    camera_from_world: Float[Tensor, "v 4 4"] | None = None  # where it is worked out already
 
     def __len__(self) -> int:
         """The number of views."""
@@ -55,6 +56,12 @@ class Cameras:
             self.world_from_camera, self.focal_px * scale, self.centre_px * scale, height, width
         )
 
+    def inverted(self) -> "Cameras":
+        """The same cameras with `camera_from_world` worked out."""
+        # inv() would wait for a device, to look whether there is an inverse.
+        inverse, _ = torch.linalg.inv_ex(self.world_from_camera)
+        return replace(self, camera_from_world=inverse)
+
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device."""
         return Cameras(
@@ -77,7 +84,8 @@ def clip_from_world(cameras: Cameras, near: float, far: float) -> Float[Tensor, 
     """
     if not 0.0 < near < far:
         raise ValueError(f"need 0 < near < far, got near={near}, far={far}")
-    size = cameras.focal_px.new_tensor([cameras.width, cameras.height])
+    size = torch.empty_like(cameras.focal_px)
+    size[:, 0], size[:, 1] = cameras.width, cameras.height
     scale = 2.0 * cameras.focal_px / size  # [v, 2]
     shift = 2.0 * cameras.centre_px / size - 1.0  # [v, 2]
     clip_from_camera = torch.zeros_like(cameras.world_from_camera)
@@ -86,8 +94,10 @@ def clip_from_world(cameras: Cameras, near: float, far: float) -> Float[Tensor, 
     clip_from_camera[:, 2, 2] = (far + near) / (far - near)
     clip_from_camera[:, 2, 3] = -2.0 * far * near / (far - near)
     clip_from_camera[:, 3, 2] = 1.0
-    # inv() would wait for a device, to look whether there is an inverse.
-    inverse, _ = torch.linalg.inv_ex(cameras.world_from_camera)
+    inverse = cameras.camera_from_world
+    if inverse is None:
+        inverse = cameras.inverted().camera_from_world
+    assert inverse is not None
     clip: Tensor = clip_from_camera @ inverse
     return clip
 

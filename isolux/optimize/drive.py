@@ -16,12 +16,13 @@ from isolux.optimize.build import Problem
 from isolux.optimize.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from isolux.optimize.clock import Clock
 from isolux.optimize.distributed import ALONE, Group, ProcessLost
-from isolux.optimize.fit import fit
+from isolux.optimize.fit import fit, plain
+from isolux.optimize.graph import Graphed, check_graph
 from isolux.optimize.hidden import without_hidden
-from isolux.optimize.objective import mesh_terms, topology_terms
+from isolux.optimize.objective import ImageTerms, mesh_terms, topology_terms
 from isolux.optimize.observers import Observer, StepInfo
 from isolux.optimize.plan import Phase, phases, seconds_of
-from isolux.optimize.randomness import generator_for, order_of
+from isolux.optimize.randomness import Buffered, generator_for, order_of
 from isolux.optimize.rescue import Rescue
 from isolux.optimize.scene import MeshScene, TopologyScene
 from isolux.optimize.stages import (
@@ -76,7 +77,12 @@ def optimise(
 
     Returns:
         The final scene; steps made and seconds spent in the loop, over all sessions.
+
+    Raises:
+        ValueError: the settings and the checkpoint do not go together, or not with `group`.
     """
+    if conf.optimize.graph:
+        check_graph(problem.backend.name, group.world)
     plan = phases(
         conf.optimize.steps,
         conf.geometry.resolution,
@@ -111,10 +117,11 @@ def optimise(
             index, phase, scene, optimizer, clock, here.step if here else 0, left, seconds,
             rescue,
         )  # fmt: skip
+        objective = _Objective(conf, problem, phase, index, scene, rescue, optimizer, group)
         try:
             fit(
                 phase.name,
-                _objective(conf, problem, phase, index, scene, rescue, optimizer, group),
+                objective,
                 problem.weights[phase.stage],
                 optimizer,
                 conf.optimize.decay,
@@ -124,6 +131,7 @@ def optimise(
                 _after_step(scene),
                 seconds,
                 group,
+                objective.graphed() if conf.optimize.graph else None,
             )
         except ProcessLost:  # between two changes of the parameters: the step is whole
             keep(leg.snapshot())
@@ -266,34 +274,61 @@ def scene_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     }
 
 
-def _objective(
-    conf: RunConf,
-    problem: Problem,
-    phase: Phase,
-    index: int,
-    scene: AnyScene,
-    rescue: Rescue,
-    optimizer: torch.optim.Optimizer,
-    group: Group,
-) -> Callable[[int, float], dict[str, Tensor]]:
-    train, batch_size = problem.scene.train, conf.optimize.batch * group.world
-    compare = replace(problem.compare, wanted=frozenset(problem.weights[phase.stage]))
+@dataclass(frozen=True)
+class _Objective:
+    """From step and progress to the terms of a phase."""
 
-    def objective(step: int, progress: float) -> dict[str, Tensor]:
-        chosen = group.part(order_of(conf.seed, index, step, batch_size, len(train)))
-        batch = shrunk(train.batch(chosen), phase.shrink)
-        generator = generator_for(conf.seed, index, step, device=problem.backend.device)
-        if isinstance(scene, TopologyScene):
-            put_back = partial(rescue, scene, phase.resolution, optimizer)
-            return topology_terms(
-                problem.backend, scene, batch, compare, problem.lens, generator, put_back, group
-            )
-        relative = conf.losses.laplacian_kind == "relative"
+    conf: RunConf
+    problem: Problem
+    phase: Phase
+    index: int
+    scene: AnyScene
+    rescue: Rescue
+    optimizer: torch.optim.Optimizer
+    group: Group
+
+    def __call__(self, step: int, progress: float) -> dict[str, Tensor]:
+        batch, generator = self.given(step)
+        if isinstance(self.scene, MeshScene):
+            return self.of_mesh(batch, generator)
+        put_back = partial(self.rescue, self.scene, self.phase.resolution, self.optimizer)
+        return topology_terms(
+            self.problem.backend, self.scene, batch, self._compare(), self.problem.lens,
+            generator, put_back, self.group,
+        )  # fmt: skip
+
+    def given(self, step: int) -> tuple[Batch, torch.Generator]:
+        """A step's views, and what it draws random numbers from."""
+        train, seed = self.problem.scene.train, self.conf.seed
+        size = self.conf.optimize.batch * self.group.world
+        chosen = self.group.part(order_of(seed, self.index, step, size, len(train)))
+        generator = generator_for(seed, self.index, step, device=self.problem.backend.device)
+        return shrunk(train.batch(chosen), self.phase.shrink), generator
+
+    def of_mesh(
+        self, batch: Batch, source: torch.Generator | Buffered, all_pixels: bool = False
+    ) -> dict[str, Tensor]:
+        """The terms of a phase of the mesh stage."""
+        assert isinstance(self.scene, MeshScene)
+        relative = self.conf.losses.laplacian_kind == "relative"
         return mesh_terms(
-            problem.backend, scene, batch, compare, problem.lens, generator, relative, group
+            self.problem.backend, self.scene, batch, self._compare(), self.problem.lens,
+            source, relative, self.group, all_pixels,
+        )  # fmt: skip
+
+    def graphed(self) -> Graphed | None:
+        """Its gradients by a CUDA graph; None where triangles come and go, or are not."""
+        if not isinstance(self.scene, MeshScene) or not len(self.scene.geometry.faces):
+            return None
+        weights = self.problem.weights[self.phase.stage]
+        terms = partial(self.of_mesh, all_pixels=True)
+        return Graphed(
+            self.given, terms, weights, self.optimizer, plain(self, weights, self.optimizer)
         )
 
-    return objective
+    def _compare(self) -> ImageTerms:
+        wanted = frozenset(self.problem.weights[self.phase.stage])
+        return replace(self.problem.compare, wanted=wanted)
 
 
 def _after_step(scene: AnyScene) -> Callable[[], None]:

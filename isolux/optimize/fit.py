@@ -11,12 +11,17 @@ from isolux.optimize.distributed import ALONE, Group
 from isolux.optimize.observers import Observer, StepInfo
 from isolux.optimize.weights import Ramp, weighted_sum
 
-__all__ = ["fit"]
+__all__ = ["Gradients", "Objective", "fit", "plain"]
+
+Objective = Callable[[int, float], dict[str, Tensor]]  # from step and progress to named terms
+# From step and progress to the terms and their weighted sum, numbers only: the gradients of the
+# sum are left at the parameters.
+Gradients = Callable[[int, float], tuple[dict[str, Tensor], Tensor]]
 
 
 def fit(
     stage: str,
-    objective: Callable[[int, float], dict[str, Tensor]],
+    objective: Objective,
     weights: Mapping[str, Ramp],
     optimizer: torch.optim.Optimizer,
     decay: float,
@@ -26,6 +31,7 @@ def fit(
     after_step: Callable[[], None] = lambda: None,
     seconds: Callable[[], float] = lambda: 0.0,
     group: Group = ALONE,
+    gradients: Gradients | None = None,
 ) -> int:
     """Minimise the objective until the clock says that the stage is over.
 
@@ -41,6 +47,7 @@ def fit(
         after_step: puts parameters back into their range.
         seconds: that the run has taken so far, for the observers.
         group: of processes that do the same steps; gradients and terms are averaged over it.
+        gradients: another way to those of the objective than `plain`.
 
     Returns:
         The number of steps that the stage has made.
@@ -50,16 +57,14 @@ def fit(
             step, before it reaches a parameter.
     """
     step = first
+    gradients = gradients or plain(objective, weights, optimizer)
     parameters = [p for param_group in optimizer.param_groups for p in param_group["params"]]
     while (progress := group.same(clock.progress(step))) < 1.0:
         for rates in optimizer.param_groups:
             rates["lr"] = rates["initial_lr"] * decay**progress
-        terms = objective(step, progress)
-        total = weighted_sum(terms, weights, progress)
+        terms, total = gradients(step, progress)
         *means, mean_total = group.means([*terms.values(), total])
         told = dict(zip(terms, means, strict=True))
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
         group.average(parameters)
         total_is_finite, bad_groups = _looked_at(mean_total, optimizer)
         if not total_is_finite:
@@ -87,6 +92,21 @@ def fit(
         for observer in observers:
             observer(info)
     return step
+
+
+def plain(
+    objective: Objective, weights: Mapping[str, Ramp], optimizer: torch.optim.Optimizer
+) -> Gradients:
+    """Terms and gradients of an objective, by going forward and back."""
+
+    def gradients(step: int, progress: float) -> tuple[dict[str, Tensor], Tensor]:
+        terms = objective(step, progress)
+        total = weighted_sum(terms, weights, progress)
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        return {name: term.detach() for name, term in terms.items()}, total.detach()
+
+    return gradients
 
 
 def _looked_at(total: Tensor, optimizer: torch.optim.Optimizer) -> tuple[bool, list[str]]:

@@ -3,7 +3,9 @@
 Munkberg et al. 2022, "Extracting Triangular 3D Models, Materials, and Lighting From Images",
 section 3 and supplement. Letters: v views, p covered pixels. Where several processes share a
 batch (`group`), each draws random numbers for all of it and takes its own, and terms are such
-that their mean over the processes is the term of the whole batch.
+that their mean over the processes is the term of the whole batch. Where a step may not wait for
+the number of covered pixels (`all_pixels`), all pixels have rows and those that are not covered
+count nothing.
 """
 
 from collections.abc import Callable
@@ -11,14 +13,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from isolux.backends import Backend
 from isolux.backends.shade import image_loss
 from isolux.data.views import Batch
 from isolux.geometry.regularize import laplacian, normal_consistency, sign_changes
-from isolux.optimize.distributed import ALONE, Group, Share
+from isolux.optimize.distributed import ALONE, Group
+from isolux.optimize.randomness import Buffered, numbers
 from isolux.optimize.scene import MeshScene, TopologyScene
 from isolux.render.draw import Lens, Picture, draw
 from isolux.render.gbuffer import Surface
@@ -69,8 +72,8 @@ def topology_terms(
     extracted = scene.geometry.surface(backend)
     surface = Surface.of(backend, extracted.vertices, extracted.faces)
     picture, terms = _drawn(backend, scene, surface, batch, compare, lens, generator, group)
-    share = group.share(len(picture.gbuffer.pixels))
-    if not share.total and put_back():
+    seen = _Seen.of(backend, picture, group)
+    if not seen.total and put_back():
         return topology_terms(backend, scene, batch, compare, lens, generator, group=group)
     wanted = compare.wanted
     if "sdf" in wanted:
@@ -82,14 +85,13 @@ def topology_terms(
     if "eikonal" in wanted:
         terms["eikonal"] = scene.geometry.eikonal(generator)
     if wanted & {"albedo_smooth", "orm_smooth"}:
-        asked = _Asked.of(share)
-        here = asked.rows(picture.gbuffer.position).detach()
+        asked, here = seen.asked(), seen.rows_asked(picture.gbuffer.position).detach()
         low, high = scene.material.bounds.unbind(0)
         shift = asked.normal(here, generator) * (0.5 * _WORLD_JITTER) * (high - low)
         there = scene.material(here + shift)
-        at = asked.rows(torch.cat([picture.material.albedo, picture.material.orm], -1))
+        at = seen.rows_asked(torch.cat([picture.material.albedo, picture.material.orm], -1))
         terms |= _smoothness(at, there, wanted, picture, asked, group)
-    return terms | _shared(scene.light, picture, wanted)
+    return terms | _shared(scene.light, picture, seen, wanted)
 
 
 def mesh_terms(
@@ -98,14 +100,21 @@ def mesh_terms(
     batch: Batch,
     compare: ImageTerms,
     lens: Lens,
-    generator: torch.Generator,
+    generator: torch.Generator | Buffered,
     relative: bool,
     group: Group = ALONE,
+    all_pixels: bool = False,
 ) -> dict[str, Tensor]:
-    """Terms of a step in which the triangles stay and their vertices and textures move."""
+    """Terms of a step in which the triangles stay and their vertices and textures move.
+
+    With `all_pixels`, for one process, all sizes are those of the batch and nothing is waited
+    for; the terms are the same but for the rounding of sums.
+    """
     surface = scene.surface()
-    picture, terms = _drawn(backend, scene, surface, batch, compare, lens, generator, group)
-    share = group.share(len(picture.gbuffer.pixels))
+    picture, terms = _drawn(
+        backend, scene, surface, batch, compare, lens, generator, group, all_pixels
+    )
+    seen = _Seen.of(backend, picture, group)
     wanted = compare.wanted
     if "laplacian" in wanted:
         moved = surface.vertices - scene.geometry.initial if relative else surface.vertices
@@ -115,17 +124,16 @@ def mesh_terms(
     if wanted & {"albedo_smooth", "orm_smooth"}:
         gbuffer = picture.gbuffer
         assert gbuffer.texcoord is not None
-        asked = _Asked.of(share)
-        here = asked.rows(gbuffer.texcoord).detach()
+        asked, here = seen.asked(), seen.rows_asked(gbuffer.texcoord).detach()
         shift = asked.normal(here, generator) * _TEXTURE_JITTER
         pair = scene.material.sample(torch.cat([here, here + shift]), None)[:, :6]
         at, there = pair[: len(here)], pair[len(here) :]
         terms |= _smoothness(at, there, wanted, picture, asked, group)
     if "normal_smooth" in wanted:
         normal = picture.material.normal
-        flat = picture.alpha.new_zeros(0, 2) if normal is None else normal[:, :2]
-        terms["normal_smooth"] = flat.square().sum() * group.world / max(share.total, 1)
-    return terms | _shared(scene.light, picture, wanted)
+        flat = picture.alpha.new_zeros(0, 2) if normal is None else seen.only(normal[:, :2])
+        terms["normal_smooth"] = seen.part_of(flat.square().sum() * group.world)
+    return terms | _shared(scene.light, picture, seen, wanted)
 
 
 def _drawn(
@@ -135,47 +143,75 @@ def _drawn(
     batch: Batch,
     compare: ImageTerms,
     lens: Lens,
-    generator: torch.Generator,
+    generator: torch.Generator | Buffered,
     group: Group,
+    all_pixels: bool = False,
 ) -> tuple[Picture, dict[str, Tensor]]:
     """The batch's views of a surface, and the terms that compare them with the pictures."""
     background = _random_background(batch, generator, group)
     light = scene.light.maps(backend)
-    picture = draw(backend, surface, scene.material, light, batch.cameras, lens, background)
+    picture = draw(
+        backend, surface, scene.material, light, batch.cameras, lens, background, all_pixels
+    )
     return picture, compare(backend, picture, batch, background)
 
 
 def _random_background(
-    batch: Batch, generator: torch.Generator, group: Group
+    batch: Batch, generator: torch.Generator | Buffered, group: Group
 ) -> Float[Tensor, "v h w 3"]:
     """One colour a view: a silhouette that is wrong must not match by chance."""
     views = len(batch.rgb) * group.world
-    drawn = torch.rand(views, 1, 1, 3, generator=generator, device=batch.rgb.device)
-    return group.part(drawn).expand(batch.rgb.shape)
+    colours = numbers(torch.rand, (views, 1, 1, 3), generator, batch.rgb.device)
+    return group.part(colours).expand(batch.rgb.shape)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Which covered pixels are asked for their neighbourhood: every eighth of the batch."""
+class _Seen:
+    """Which rows of a G-buffer are covered pixels, and their place among all processes'."""
 
-    first: int  # of this process's pixels
+    covered: Bool[Tensor, " p"] | None  # None: all rows
     before: int  # so many belong to processes before this one
-    total: int  # of all processes
+    total: int | Tensor  # of all processes; a tensor where it is not waited for
+    most: int | None  # that there could be, if numbers are drawn for all of them
 
     @classmethod
-    def of(cls, share: Share) -> "_Asked":
-        before, total = (-(-count // _JITTERED) for count in (share.before, share.total))
-        return cls(-share.before % _JITTERED, before, total)
+    def of(cls, backend: Backend, picture: Picture, group: Group) -> "_Seen":
+        covered = picture.gbuffer.covered
+        share = group.share(len(picture.gbuffer.pixels))
+        total = share.total if covered is None else covered.sum()
+        # A graph does not know how many there are: its backend draws alike without a graph.
+        fixed = covered is not None or backend.name == "cuda"
+        most = picture.alpha.numel() * group.world if fixed else None
+        return cls(covered, share.before, total, most)
 
-    def rows(self, values: Float[Tensor, "p c"]) -> Float[Tensor, "q c"]:
-        return values[self.first :: _JITTERED]
+    def asked(self) -> "_Seen":
+        """Every eighth one of the batch, which is asked for its neighbourhood."""
+        covered = None if self.covered is None else self.covered[::_JITTERED]
+        most = None if self.most is None else -(-self.most // _JITTERED)
+        return _Seen(covered, -(-self.before // _JITTERED), -(-self.total // _JITTERED), most)
+
+    def rows_asked(self, values: Float[Tensor, "p c"]) -> Float[Tensor, "q c"]:
+        return values[-self.before % _JITTERED :: _JITTERED]
+
+    def only(self, values: Float[Tensor, "p c"]) -> Float[Tensor, "p c"]:
+        """Zero in the rows that are not covered."""
+        if self.covered is None:
+            return values
+        return values.masked_fill(~self.covered[:, None], 0.0)
 
     def normal(
-        self, here: Float[Tensor, "q c"], generator: torch.Generator
-    ) -> Float[Tensor, "q c"]:
-        shape = self.total, here.shape[1]
-        drawn = torch.randn(shape, generator=generator, device=here.device)
-        return drawn[self.before : self.before + len(here)]
+        self, like: Float[Tensor, "p c"], generator: torch.Generator | Buffered
+    ) -> Float[Tensor, "p c"]:
+        """Random numbers, each row's the same however pixels are shared out."""
+        rows = self.total if self.most is None else self.most
+        assert isinstance(rows, int)
+        drawn = numbers(torch.randn, (rows, like.shape[1]), generator, like.device)
+        return drawn[self.before : self.before + len(like)]
+
+    def part_of(self, total: Tensor) -> Tensor:
+        """A sum over the rows as part of the mean over all; zero where there are none."""
+        count = self.total
+        return total / (max(count, 1) if isinstance(count, int) else count.clamp_min(1))
 
 
 def _smoothness(
@@ -183,14 +219,11 @@ def _smoothness(
     there: Float[Tensor, "q 6"],
     wanted: frozenset[str],
     picture: Picture,
-    asked: _Asked,
+    asked: _Seen,
     group: Group,
 ) -> dict[str, Tensor]:
     """Mean change of albedo and ORM over the frame, background counted as smooth."""
-    change = (there - here).abs().mean(dim=0)  # [6]; empty gives NaN, hence the branch
-    if not len(here):
-        change = here.new_zeros(6)
-    change = change * (len(here) * group.world / max(asked.total, 1))
+    change = asked.part_of(asked.only((there - here).abs()).sum(dim=0)) * group.world  # [6]
     (covered,) = group.means([picture.alpha.detach().mean()])
     terms = {}
     if "albedo_smooth" in wanted:
@@ -201,12 +234,12 @@ def _smoothness(
 
 
 def _shared(
-    light: EnvironmentLight, picture: Picture, wanted: frozenset[str]
+    light: EnvironmentLight, picture: Picture, seen: _Seen, wanted: frozenset[str]
 ) -> dict[str, Tensor]:
     terms = {}
     if "occlusion" in wanted:
         pixels = picture.alpha.numel()
-        terms["occlusion"] = picture.material.orm[:, 0].sum() / pixels
+        terms["occlusion"] = seen.only(picture.material.orm)[:, 0].sum() / pixels
     if "light_white" in wanted:
         terms["light_white"] = light.colourfulness()
     return terms

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Ramp", "constant", "weighted_sum"]
+__all__ = ["Ramp", "constant", "summed", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,15 @@ def weighted_sum(
         KeyError: naming the terms or weights without a partner, so that a misspelt one is
             not silently zero.
     """
-    if unmatched := terms.keys() ^ weights.keys():
+    return summed(terms, {name: weight(t) for name, weight in weights.items()})
+
+
+def summed(
+    terms: Mapping[str, Float[Tensor, ""]], factors: Mapping[str, float | Tensor]
+) -> Float[Tensor, ""]:
+    """`weighted_sum` with what the weights are now."""
+    if unmatched := terms.keys() ^ factors.keys():
         raise KeyError(f"terms and weights do not match in: {sorted(unmatched)}")
     if not terms:
         return torch.zeros(())
-    return torch.stack([weights[name](t) * term for name, term in terms.items()]).sum()
+    return torch.stack([factors[name] * term for name, term in terms.items()]).sum()

@@ -57,9 +57,15 @@ def draw(
     cameras: Cameras,
     lens: Lens,
     background: Float[Tensor, "v h w 3"] | None = None,
+    all_pixels: bool = False,
 ) -> Picture:
-    """Draw a surface over a background (black without one). Differentiable throughout."""
-    gbuffer = draw_surface(backend, surface, cameras, lens.near, lens.far)
+    """Draw a surface over a background (black without one). Differentiable throughout.
+
+    With `all_pixels` every pixel is shaded, as `draw_surface` has it; the picture is the same.
+    """
+    gbuffer = draw_surface(
+        backend, surface, cameras, lens.near, lens.far, all_pixels=all_pixels
+    )
     sample = material.at(gbuffer)
     colour = shade(
         backend, gbuffer, sample, light, cameras if lens.light_in_camera_space else None

@@ -1,12 +1,14 @@
 """What stands at each covered pixel: the surface as seen by the cameras.
 
-Letters: v views, n vertices, f faces, p covered pixels (of all views, in order).
+Letters: v views, n vertices, f faces, p covered pixels (of all views, in order). Where sizes
+must not depend on what is seen, p are all pixels, the covered ones first, and `GBuffer.covered`
+tells them apart.
 """
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -52,7 +54,10 @@ class Surface:
 
 @dataclass(frozen=True)
 class GBuffer:
-    """The nearest surface at each covered pixel, as flat lists over those pixels."""
+    """The nearest surface at each covered pixel, as flat lists over those pixels.
+
+    In the rows that are not `covered` stands some point of the surface, finite, of no meaning.
+    """
 
     surface: Surface
     raster: Raster
@@ -69,6 +74,7 @@ class GBuffer:
     texcoord_da: Float[Tensor, "p 4"] | None = None
     tangent: Float[Tensor, "p 3"] | None = None  # along growing u, not unit
     handedness: Float[Tensor, "p 1"] | None = None  # -1 where a chart is mirrored
+    covered: Bool[Tensor, " p"] | None = None  # None: all rows are
 
     @property
     def face_normal(self) -> Float[Tensor, "p 3"]:
@@ -89,6 +95,7 @@ def draw_surface(
     near: float,
     far: float,
     behind: Float[Tensor, "v h w"] | None = None,
+    all_pixels: bool = False,
 ) -> GBuffer:
     """Rasterise a surface and interpolate what shading needs.
 
@@ -99,12 +106,24 @@ def draw_surface(
         near: near plane, scene units.
         far: far plane, scene units.
         behind: depth of a layer already drawn; the nearest surface behind it is drawn.
+        all_pixels: give every pixel a row, so that sizes are known beforehand and a device is
+            not waited for. The covered ones come first, in the order that they have without
+            it. Needs a face.
     """
     clip = _to_clip(surface.vertices, cameras, near, far)
     raster = rasterize(backend, clip, surface.faces, cameras.height, cameras.width, behind)
     flat = raster.triangle.reshape(-1)
-    pixels = flat.nonzero().squeeze(-1)  # sync: the count is data-dependent
-    triangle = flat.index_select(0, pixels) - 1
+    covered = None
+    if all_pixels:
+        pixels = (flat > 0).sort(descending=True, stable=True).indices
+        triangle = flat.index_select(0, pixels) - 1
+        covered = triangle >= 0
+        # Spread over the faces: what they add to gradients is zero, but one after the other.
+        spread = torch.arange(len(pixels), dtype=torch.int32, device=flat.device)
+        triangle = torch.where(covered, triangle, spread % len(surface.faces))
+    else:
+        pixels = flat.nonzero().squeeze(-1)  # sync: the count is data-dependent
+        triangle = flat.index_select(0, pixels) - 1
     uv = raster.uv.reshape(-1, 2).index_select(0, pixels)
     view = pixels // (cameras.height * cameras.width)
     attributes = torch.cat([surface.vertices, surface.normals], dim=-1)
@@ -125,6 +144,7 @@ def draw_surface(
         normal=normal,
         face_normals=_face_normals(surface),
         camera=cameras.positions,
+        covered=covered,
         **framed,
     )
 
@@ -141,7 +161,11 @@ def compose(
     `values`.
     """
     shape = background.shape
-    image = background.reshape(-1, shape[-1]).index_copy(0, gbuffer.pixels, values)
+    empty = background.reshape(-1, shape[-1])
+    if gbuffer.covered is not None:
+        under = empty.index_select(0, gbuffer.pixels)
+        values = torch.where(gbuffer.covered[:, None], values, under)
+    image = empty.index_copy(0, gbuffer.pixels, values)
     return antialias(
         backend,
         image.reshape(shape),

@@ -3,13 +3,14 @@
 Its tensors say that they are on `meta`, and hold their numbers in a tensor on the processor.
 What would fail on a GPU fails here: operations that mix tensors of both sides, numpy's view of
 a tensor over there, kernels given tensors of this side. Each time that the processor waits for
-a number of the device is noted, with the place in the code.
+a number of the device is noted, with the place in the code, and so is each copy from this side
+to the other. `stand_in_graph` records what is done over there.
 """
 
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +21,7 @@ from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-__all__ = ["DEVICE", "there", "waits"]
+__all__ = ["DEVICE", "copies", "recorders", "there", "waits"]
 
 DEVICE = "meta"  # of all that torch knows without a GPU, the one with nothing in it
 _COPIES = {
@@ -38,6 +39,9 @@ _WAITS = {
     torch.ops.aten.repeat_interleave.Tensor,
 }
 waits: Counter[str] = Counter()  # by the place in the code
+copies: Counter[str] = Counter()  # from here to there, likewise
+# Are told of each operation over there: function, arguments and result in tensors of this side.
+recorders: list[Callable[[Any, Any, Any, Any], None]] = []
 
 
 class There(Tensor):
@@ -63,7 +67,7 @@ class There(Tensor):
 
     def tolist(self) -> Any:
         """Its numbers; the processor waits."""
-        waits[_place()] += 1
+        _note(waits)
         return self.inner.tolist()
 
     def __getitem__(self, key: Any) -> Tensor:
@@ -76,6 +80,7 @@ class There(Tensor):
 
     def new_tensor(self, data: Any, **options: Any) -> Tensor:
         """Torch makes it at home, past any dispatch."""
+        _note(copies)
         return There(self.inner.new_tensor(data, **options))
 
     def data_ptr(self) -> int:
@@ -99,6 +104,14 @@ def _place() -> str:
     return "elsewhere"
 
 
+def _note(counter: Counter[str], what: str = "") -> None:
+    """A wait or a copy, which no recording of a device allows."""
+    counter[_place() + what] += 1
+    if recorders:
+        kind = "a wait" if counter is waits else "a copy"
+        raise RuntimeError(f"{kind} at {_place()} while a graph is recorded")
+
+
 def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
     over_there = [isinstance(x, There) for x in tensors]
@@ -111,16 +124,18 @@ def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if any(over_there) and not side and tensor.dim():
             if not (index and tensor is not args[0]):
                 raise RuntimeError(f"{function} mixes devices: {tuple(tensor.shape)} is here")
-            waits[f"{_place()} (index)"] += 1
+            _note(waits, " (index)")
     to_there = any(over_there) or (goal is not None and torch.device(goal).type == DEVICE)
     if any(over_there) and function in _WAITS:
-        waits[_place()] += 1
-    plain = tree_map_only(There, lambda t: t.inner, (args, kwargs))
+        _note(waits)
+    plain = tree_map_only(Tensor, _plain, (args, kwargs)) if to_there else (args, kwargs)
     if goal is not None:
         plain[1]["device"] = "cpu"
     result = function(*plain[0], **plain[1])
     if not to_there:
         return result
+    for recorder in recorders:
+        recorder(function, *plain, result)
     wrapped = tree_map_only(Tensor, There, result)
     return (
         return_and_correct_aliasing(function, args, kwargs, wrapped)
@@ -129,22 +144,37 @@ def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     )
 
 
+def _plain(tensor: Tensor) -> Tensor:
+    """What stands for a tensor on this side; a number that comes along goes by its value."""
+    if isinstance(tensor, There):
+        return tensor.inner
+    return tensor.clone() if recorders else tensor
+
+
 def _copied(function: Any, args: Any, kwargs: dict[str, Any], goal: Any) -> Any:
     plain = tree_map_only(There, lambda t: t.inner, args)
     if function == torch.ops.aten.copy_.default:
-        if isinstance(args[1], There) and not isinstance(args[0], There):
-            waits[_place()] += 1
-        function(*plain, **kwargs)
+        from_there, to_there = isinstance(args[1], There), isinstance(args[0], There)
+        if from_there != to_there:
+            _note(waits if from_there else copies)
+        result = function(*plain, **kwargs)
+        if to_there:
+            for recorder in recorders:
+                recorder(function, plain, kwargs, result)
         return args[0]
     rest = {**kwargs, "device": "cpu"} if goal is not None else kwargs
     result = function(*plain, **rest)
     stays = goal is None or torch.device(goal).type == DEVICE
-    comes_back = isinstance(args[0], There) and not stays
-    if comes_back:
-        waits[_place()] += 1
-    return (
-        There(result) if (isinstance(args[0], There) or goal is not None) and stays else result
-    )
+    was_there = isinstance(args[0], There)
+    if not (stays and (was_there or goal is not None)):
+        if was_there:
+            _note(waits)
+        return result
+    if not was_there:
+        _note(copies)
+    for recorder in recorders:
+        recorder(function, plain, rest, result)
+    return There(result)
 
 
 class _Mode(TorchDispatchMode):
@@ -173,6 +203,7 @@ def there() -> Iterator[None]:
         return made if device is None else made.to(device)
 
     waits.clear()
+    copies.clear()
     known = optimizer._get_fused_kernels_supported_devices
     with (
         patch.object(torch, "Generator", _Generator),
