@@ -5,12 +5,14 @@
     python benchmarks/points.py --out out/points --real --data DATA
     python benchmarks/points.py --out out/points --only 'knot/*/open3d*' --resume
 
-DATA holds meshes/{geometry,spot,bob} and pointclouds; without it only the shapes by formula run.
+DATA holds meshes/{geometry,spot,bob} and pointclouds;
+without it the shapes by formula run alone.
 COMMAND starts a Python with open3d (the extra `bench`); the environment variable ISOLUX_OPEN3D
 says the same, and without either it is this interpreter. Each measurement is a process of its
 own: user CPU seconds of fitting and meshing, after a warm-up on a tiny cloud that compiling
-goes to, and the peak of memory. What is measured goes to OUT/points.json after each cell;
-`--resume` goes on from there, trying failed cells again. Tables: OUT/points.md. Pictures: OUT/*.png.
+goes to, and the peak of memory. What is measured goes to OUT/points.json after each cell, and
+`--resume` goes on from there, trying failed cells again. The tables are in OUT/points.md as
+well, the pictures of `--pictures` beside them; `--real` writes points_real.*.
 """
 
 import argparse
@@ -95,9 +97,9 @@ def measure(
     return connectedness(mesh) | surface_errors(mesh, truth) | numbers
 
 
-def _chosen(cell: Cell, only: Sequence[str]) -> bool:
-    """Whether the cell's name matches one of the patterns of `--only`, or there is none."""
-    return not only or any(fnmatchcase(cell.key, pattern) for pattern in only)
+def _chosen(key: str, only: Sequence[str]) -> bool:
+    """Whether a cell's name matches one of the patterns of `--only`, or there is none."""
+    return not only or any(fnmatchcase(key, pattern) for pattern in only)
 
 
 def _run(args: argparse.Namespace, found: dict[str, Any], results: Path) -> int:
@@ -108,7 +110,7 @@ def _run(args: argparse.Namespace, found: dict[str, Any], results: Path) -> int:
     open3d, failed = open3d_command(args.open3d), 0
     kinds = ("true", "pca") if args.pca else ("true",)
     plan = [
-        c for c in cells(shapes, sizes, noises, args.depths, kinds) if _chosen(c, args.only)
+        c for c in cells(shapes, sizes, noises, args.depths, kinds) if _chosen(c.key, args.only)
     ]
     for number, cell in enumerate(plan):
         if "failed" not in found.get(cell.key, {"failed": ""}):
@@ -164,6 +166,7 @@ def main() -> int:
     if args.real:
         from points_real import run
 
+        args.chosen = lambda key: _chosen(key, args.only)
         failed = run(args, found, lambda: _store(results, found))
     else:
         failed = _run(args, found, results)

@@ -10,17 +10,16 @@ from typing import Literal
 
 import torch
 from points_shapes import Shape
-from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional
 
 from isolux.geometry.points.cloud import PointCloud
+from isolux.geometry.points.normals import estimate_normals
 
-__all__ = ["Sampling", "cloud_of", "pca_normals"]
+__all__ = ["Sampling", "cloud_of", "count_text"]
 
 _DENSER = 20.0  # the densest part of a graded cloud against the thinnest
 _SENSORS = 14  # places about the shape that points are seen from
-_NEIGHBOURS = 16
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ def count_text(count: int) -> str:
 
 
 def cloud_of(shape: Shape, sampling: Sampling) -> PointCloud:
-    """A cloud of a shape. Noise moves points, not their true normals; `pca` normals see it."""
+    """A cloud of a shape. Noise moves points, not true normals; estimated ones (`pca`, turned
+    to where each point is seen from) see it."""
     seed = zlib.crc32(f"{shape.name} {sampling.spread} {sampling.points}".encode())
     if sampling.spread == "even":
         xyz, normals = shape.sample(sampling.points, seed)
@@ -58,7 +58,7 @@ def cloud_of(shape: Shape, sampling: Sampling) -> PointCloud:
     noise = torch.randn(xyz.shape, generator=generator, dtype=torch.float64)
     xyz = xyz + 0.01 * sampling.noise * noise
     if sampling.normals == "pca":
-        normals = pca_normals(xyz, sensor)
+        return estimate_normals(PointCloud(xyz, sensor=sensor))[0]
     return PointCloud(xyz, normals.float(), sensor)
 
 
@@ -90,16 +90,3 @@ def _sensors(xyz: Tensor, normals: Tensor) -> Tensor:
     places = 2.0 * torch.stack([ring * torch.cos(angle), ring * torch.sin(angle), z], -1)
     toward = functional.normalize(places[None] - xyz[:, None], dim=-1)
     return places[(toward * normals[:, None].double()).sum(-1).argmax(-1)]
-
-
-def pca_normals(xyz: Tensor, sensor: Tensor, neighbours: int = _NEIGHBOURS) -> Tensor:
-    """Unit normals [n, 3] by planes through neighbours, turned towards the sensors [n, 3]."""
-    tree = cKDTree(xyz.numpy())
-    rows = tree.query(xyz.numpy(), min(neighbours, len(xyz)), workers=-1)[1]
-    normals = []
-    for part in torch.from_numpy(rows).split(2**15):
-        group = xyz[part] - xyz[part].mean(1, keepdim=True)
-        normals.append(torch.linalg.eigh(group.transpose(1, 2) @ group)[1][..., 0])
-    normal = torch.cat(normals)
-    away = ((sensor - xyz) * normal).sum(-1, keepdim=True) < 0
-    return torch.where(away, -normal, normal)

@@ -1,7 +1,7 @@
 """Smooth shapes by formula, for points_shapes.py: torus knots, a genus-3 blend, a thin bowl.
 
-Letters: n points, s along a knot, k balls or rings. Values are negative inside; they need not be
-distances, since nearest points are found by descent (`foot_points`).
+Letters: n points, s along a knot. Values are negative inside; they need not be distances, since
+nearest points are found by descent (`foot_points`).
 """
 
 import math

@@ -1,7 +1,7 @@
 """Shapes whose surface is known exactly, longest side 1, for points_*.py.
 
-Letters: n points, f faces. `knot`, `ripples`, `rings` and `bowl` are formulas; the gear's planes
-are exact and its arcs within 1e-7; mesh files are what they are.
+Letters: n points, f faces. `knot`, `ripples`, `rings` and `bowl` are formulas; the
+gear and the mesh files are polyhedra, and as such exact.
 """
 
 import math
@@ -130,7 +130,7 @@ def _bowl() -> Shape:
 
 
 def _gear() -> Shape:
-    """Teeth with slanted flanks, a stepped hub, a bore with a keyway: sharp edges throughout."""
+    """Slanted teeth, a stepped hub, a bore with a keyway: sharp edges throughout."""
     teeth, fine = 12, 40
     angle, tip = [], []
     for tooth in range(teeth):

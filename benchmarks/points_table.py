@@ -17,6 +17,7 @@ _SHOWN = (
     ("F.0005", "f_0.0005", "{:.3f}"),
     ("median", "residual_median", "{:.6f}"),
     ("95 %", "residual_95", "{:.6f}"),
+    ("excess 95 %", "excess_95", "{:.6f}"),
     ("user s", "user_s", "{:.2f}"),
     ("wall s", "wall_s", "{:.2f}"),
     ("MB", "megabytes", "{:.0f}"),
