@@ -9,8 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+import trimesh
 from points_fields import (
     Bowl,
     Knot,
@@ -120,8 +123,15 @@ def _ripples() -> Shape:
 def _rings() -> Shape:
     field = Rings()
     mesh = field.extract_mesh(96)
-    vertices, _ = foot_points(field, mesh.vertices.double(), mesh.vertices.double())
-    return _by_formula("rings", field, vertices, mesh.faces)
+    vertices, faces = mesh.vertices.double().numpy(), mesh.faces.numpy()
+    for _ in range(2):
+        vertices, faces = trimesh.remesh.subdivide(vertices, faces)
+    start = torch.from_numpy(np.asarray(vertices))
+    return _by_formula("rings", field, foot_points(field, start, start)[0], _long(faces))
+
+
+def _long(faces: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(faces, np.int64))
 
 
 def _bowl() -> Shape:

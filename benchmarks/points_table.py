@@ -103,12 +103,18 @@ def summary(found: Mapping[str, Row]) -> list[str]:
 
 
 def _rows(found: Mapping[str, Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells. A column that no row has is left out."""
+    """Headings and cells. A column that is empty is left out."""
     complete = {key: full(row) for key, row in found.items()}
     shown = [c for c in _SHOWN if any(c[1] in row for row in complete.values())]
     ratios = dict(pairs(found))
     compared = [n for n in _RATIOS if any(n in r for r in ratios.values())]
-    headings = ["cloud", "system", *(c[0] for c in shown), *(f"x {n}" for n in compared)]
+    headings = [
+        "cloud",
+        "system",
+        "note",
+        *(c[0] for c in shown),
+        *(f"x {n}" for n in compared),
+    ]
     lines = []
     for key, row in complete.items():
         cloud, _, system = key.rpartition("/")
@@ -118,8 +124,10 @@ def _rows(found: Mapping[str, Row]) -> tuple[list[str], list[list[str]]]:
         cells = [form.format(row[name]) if name in row else "" for _, name, form in shown]
         own = ratios.get(key, {})
         cells += [f"{own[name]:.2f}" if name in own else "" for name in compared]
-        lines.append([cloud, system, *cells])
-    return headings, [line + [""] * (len(headings) - len(line)) for line in lines]
+        lines.append([cloud, system, "", *cells])
+    lines = [line + [""] * (len(headings) - len(line)) for line in lines]
+    kept = [i for i in range(len(headings)) if i < 2 or any(line[i] for line in lines)]
+    return [headings[i] for i in kept], [[line[i] for i in kept] for line in lines]
 
 
 def markdown(found: Mapping[str, Row]) -> str:
