@@ -102,9 +102,13 @@ def _chosen(key: str, only: Sequence[str]) -> bool:
     return not only or any(fnmatchcase(key, pattern) for pattern in only)
 
 
+def _shapes(args: argparse.Namespace) -> tuple[str, ...]:
+    return QUICK if args.quick else (*PROCEDURAL, *(FILES if args.data else ()))
+
+
 def _run(args: argparse.Namespace, found: dict[str, Any], results: Path) -> int:
     meshes = args.data / "meshes" if args.data else None
-    shapes = QUICK if args.quick else (*PROCEDURAL, *(FILES if args.data else ()))
+    shapes = _shapes(args)
     sizes = (10_000,) if args.quick else args.sizes
     noises = (0.0, 0.5) if args.quick else NOISES
     open3d, failed = open3d_command(args.open3d), 0
@@ -173,7 +177,7 @@ def main() -> int:
         if args.pictures:
             from points_pictures import draw_all
 
-            draw_all(args)
+            draw_all(args, _shapes(args))
     results.with_suffix(".md").write_text(markdown(found) + "\n", "utf-8")
     sys.stdout.write(text(found) + "\n")
     return failed

@@ -5,13 +5,13 @@ Letters: h w pixels, p covered ones.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from points_clouds import Sampling, cloud_of
-from points_shapes import FILES, PROCEDURAL, load
+from points_shapes import load
 from points_systems import System, open3d_command, reconstruct, systems_for
 from torch import Tensor
 from torch.nn import functional
@@ -98,10 +98,9 @@ def panels(
     ]
 
 
-def draw_all(args: argparse.Namespace) -> None:
+def draw_all(args: argparse.Namespace, names: Sequence[str]) -> None:
     """Draw each shape once for each of the shown clouds, what fails left out."""
-    names = [*PROCEDURAL, *(FILES if args.data else ())]
-    for sampling in _SHOWN:
+    for sampling in _SHOWN[: 1 if args.quick else None]:
         rows = []
         for name in names:
             sys.stderr.write(f"picture of {name}/{sampling.name} ...\n")
