@@ -4,6 +4,9 @@ import argparse
 import sys
 from itertools import groupby
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from isolux.confs.describe import settings
 from isolux.confs.schema import RunConf
@@ -20,12 +23,20 @@ the command line are read: [guide](guide.md#settings).
 """
 
 
+def _record(section: str) -> type[BaseModel]:
+    """The record of a dotted section; of none, the run's."""
+    record: Any = RunConf
+    for name in filter(None, section.split(".")):
+        record = record.model_fields[name].annotation
+    found: type[BaseModel] = record
+    return found
+
+
 def page() -> str:
     """The whole text of the page."""
     parts = [HEAD]
     for section, items in groupby(settings(), lambda item: item.key.rpartition(".")[0]):
-        field = RunConf.model_fields.get(section)
-        what = field.annotation.__doc__ if field and field.annotation else RunConf.__doc__
+        what = _record(section).__doc__
         parts.append(f"\n## {section or 'The run'}\n\n{what}\n")
         parts.append(
             "\n| setting | takes | default | unit | meaning |\n|---|---|---|---|---|\n"

@@ -12,9 +12,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isolux.optimize.points import PointsField
+    from isolux.points import Array
     from isolux.train import Run
 
-__all__ = ["Run", "__version__", "load", "train"]
+__all__ = ["Run", "__version__", "fit_points", "load", "train"]
 
 __version__ = "0.1.0"
 
@@ -54,6 +56,43 @@ def load(folder: str | Path) -> "Run":
     """
     run: Run = import_module("isolux.train").load(Path(folder))
     return run
+
+
+def fit_points(
+    xyz: "Array",
+    normals: "Array | None" = None,
+    *,
+    sensor: "Array | None" = None,
+    colors: "Array | None" = None,
+    solver: str = "hierarchy",
+    **settings: object,
+) -> "PointsField":
+    """A signed distance field from points, as `isolux points` makes it.
+
+    Args:
+        xyz: positions [n, 3], of any units; float64 for coordinates of surveys.
+        normals: outward [n, 3]; without them they are estimated, and oriented by `sensor` or,
+            without that, by the points themselves.
+        sensor: where the points were seen from: [3], or [n, 3].
+        colors: linear, [n, 3] in [0, 1], for `field.colors_at`.
+        solver: "hierarchy", or "splines" for small clouds.
+        settings: others of docs/configuration.md, section points, by name; groups as
+            dictionaries, e.g. `detail_level=0.5, mesh={"trim": 0.1}`.
+
+    Returns:
+        The field: `extract_mesh()`, `value(x)`, `gradient(x)`, in the points' own units.
+
+    Raises:
+        isolux.confs.read.ConfError: a setting that is not one, a line each.
+        ValueError: points that make no surface, in one line.
+    """
+    from isolux.confs.read import read_points
+
+    given = [f"{key}={_text(value)}" for key, value in {"solver": solver, **settings}.items()]
+    made: PointsField = import_module("isolux.points").fit_points(
+        xyz, normals, sensor, colors, read_points(given)
+    )
+    return made
 
 
 def _text(value: object) -> str:

@@ -26,6 +26,7 @@ __all__ = ["main"]
 _MISTAKES = (ValueError, OSError, KeyError, ImportError)
 _SETTING = re.compile(r"\w[\w.]*=.*", re.DOTALL)
 _FORMATS = ("glb", "obj", "ply")
+_SOLVERS = ("hierarchy", "splines")
 _FAILURES = (FloatingPointError, MemoryError, ConnectionError)  # one line is enough
 _OF_A_DEVICE = ("OutOfMemoryError", "AcceleratorError")  # torch's, where it has them
 
@@ -166,6 +167,14 @@ def _parser() -> _Parser:
     _add_run(export)
     export.add_argument("--format", choices=_FORMATS, help="default: by suffix")
     export.add_argument("-o", "--output", required=True, type=Path, metavar="PATH")
+    points = add("points", _points, "Make a mesh from a point cloud.", True)
+    points.add_argument("cloud", type=Path, metavar="CLOUD", help="a file, or COLMAP's folder")
+    points.add_argument("-o", "--output", required=True, type=Path, metavar="MESH")
+    points.add_argument("--solver", choices=_SOLVERS, help="default: hierarchy")
+    points.add_argument(
+        "--conf", "--config", type=Path, metavar="PATH", help="settings, a .conf or .json file"
+    )
+    _add_json(points)
     conf = add("conf", _conf, "Print the resolved settings, or the names of presets.", True)
     conf.add_argument("conf", nargs="?", metavar="NAME_OR_PATH")
     _add_json(conf)
@@ -269,6 +278,32 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     run = import_module("isolux.train").load(folder)
     import_module("isolux.optimize.finish").export(run, options.output, kind)
     _print(f"wrote {options.output}")
+    return 0
+
+
+def _points(options: argparse.Namespace, settings: list[str]) -> int:
+    from isolux.confs.read import read_points
+
+    if options.solver:
+        settings = [*settings, f"solver={options.solver}"]
+    conf = read_points(settings, options.conf)
+    suffix = options.output.suffix.lower()
+    if suffix.lstrip(".") not in _FORMATS:
+        raise ValueError(f"-o {options.output}: name a .ply, .obj or .glb file")
+    if options.output.is_dir():
+        raise IsADirectoryError(f"-o {options.output}: is a folder; name a file in it")
+    if not options.cloud.exists():
+        raise FileNotFoundError(f"{options.cloud}: no such file or folder")
+    _check_writable(options.output.parent, "-o", "-o PATH")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    progress = import_module("isolux.optimize.observers").shares
+    with progress() as tell:
+        result = import_module("isolux.points").reconstruct(
+            options.cloud, options.output, conf, tell
+        )
+    _show(result, options.json)
+    if not options.json:
+        _print(f"wrote {options.output}")
     return 0
 
 

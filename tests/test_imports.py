@@ -18,6 +18,7 @@ ORDER = [
     "data",
     "confs",
     "optimize",
+    "points",
     "train",
     "eval",
     "bench",

@@ -20,13 +20,12 @@ Tolerance = Annotated[float, Field(ge=1e-12, le=0.5)]
 
 
 class CleanConf(Record):
-    """What is dropped before anything else; rows that are not finite always are."""
+    """What is dropped before anything else, beside rows that are not finite and duplicates."""
 
-    duplicates: bool = Field(True, description="points at the same place, but for one")
     outliers: NotNegative = Field(
         0.0,
-        description="points whose mean distance to their neighbours is more than so many "
-        "standard deviations above the cloud's; zero keeps them",
+        description="points that lie so many standard deviations sparser than their "
+        "neighbours (2 is strict, 4 mild); zero keeps them",
     )
     downsample: Length | None = Field(
         None, description="edge of cells of which one mean point is kept each [scene units]"

@@ -115,6 +115,10 @@ def check_inputs(conf: RunConf) -> None:
             "nerf_synthetic": "the folder with transforms_train.json",
         }.get(conf.data.kind, "a scene folder or a mesh file")
         raise ConfError(f"data.path: not given; name {what}: data.path=PATH")
+    if conf.geometry.init == "points" and conf.data.points is None:
+        raise ConfError(
+            "data.points: not given; geometry.init=points starts from a cloud: data.points=PATH"
+        )
     if conf.data.kind == "mesh" and conf.data.envmap is None:
         raise ConfError(
             "data.envmap: not given; a mesh is drawn as reference under a probe "

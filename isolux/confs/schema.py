@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from isolux.confs.points import PointsConf
 from isolux.confs.record import (
     AtLeastOne,
     Coordinate,
@@ -75,6 +76,9 @@ class DataConf(Record):
     camera_jitter: NotNegative = Field(
         0.25, description="their random shift along each axis, both ways [scene units]"
     )
+    points: Path | None = Field(
+        None, description="a point cloud of the scene, or a folder of COLMAP; see points.*"
+    )
     near: Length = Field(0.1, description="near plane [scene units]")
     far: Length = Field(1000.0, description="far plane [scene units]")
 
@@ -106,7 +110,11 @@ class GeometryConf(Record):
     centre: tuple[Coordinate, Coordinate, Coordinate] | None = Field(
         None, description="centre of the cube; none fits it to the masks [scene units]"
     )
-    init: str = Field("hull", description="start: hull, sphere, random, or a mesh file")
+    init: str = Field(
+        "hull",
+        description="start: hull, sphere, random, points (data.points), or a file: a mesh or a "
+        "cloud",
+    )
     most_triangles: Annotated[int, Field(ge=100)] = Field(
         60000, description="a surface with more is simplified before charts are made"
     )
@@ -333,3 +341,4 @@ class RunConf(Record):
     losses: LossConf = LossConf()
     optimize: OptimizeConf = OptimizeConf()
     observe: ObserveConf = ObserveConf()
+    points: PointsConf = PointsConf()

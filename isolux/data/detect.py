@@ -1,5 +1,6 @@
 """What a path is, and meshes of whatever format."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ from isolux.data.assets.obj import read_obj
 from isolux.data.assets.ply import read_ply
 from isolux.data.assets.textures import MeshAsset
 
-__all__ = ["SceneKind", "mesh_file", "read_asset", "scene_kind"]
+__all__ = ["SceneKind", "is_mesh", "mesh_file", "read_asset", "scene_kind"]
 
 SceneKind = Literal["nerf_synthetic", "mesh"]
 
@@ -55,6 +56,21 @@ def mesh_file(path: Path) -> Path:
         raise ValueError(f"{path}: holds {len(found)} meshes ({names}); name one of them")
     there = ", ".join(sorted(file.name for file in path.iterdir())[:5]) or "nothing"
     raise ValueError(f"{path}: is no scene; looked for {_LOOKED_FOR}; it holds {there}")
+
+
+def is_mesh(path: Path) -> bool:
+    """Whether a file is a mesh and no cloud of points: by its suffix, or by its faces."""
+    suffix = path.suffix.lower()
+    if suffix not in _MESHES or not path.is_file():
+        return False
+    if suffix == ".ply":
+        with path.open("rb") as file:
+            head = file.read(1 << 16).partition(b"end_header")[0]
+        return re.search(rb"element\s+(face|tristrips)\s+[1-9]", head) is not None
+    if suffix == ".obj":
+        with path.open("rb") as file:
+            return any(line.startswith((b"f ", b"f\t")) for line in file)
+    return True
 
 
 def read_asset(path: Path) -> MeshAsset:

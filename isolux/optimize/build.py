@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 from isolux import backends
 from isolux.backends import Backend
 from isolux.backends.cpu import pool
+from isolux.backends.cuda import launch
 from isolux.backends.encode import HashGridSpec
 from isolux.confs.schema import GeometryConf, LightConf, RunConf
 from isolux.data.assets.hdr import load_probe
-from isolux.data.detect import read_asset
+from isolux.data.detect import is_mesh, read_asset
 from isolux.data.views import Views
 from isolux.geometry.cameras import Cameras
 from isolux.geometry.fields import Field, MeshField, SphereField
@@ -26,6 +28,7 @@ from isolux.geometry.sdf_grid import SdfGrid
 from isolux.geometry.sdf_network import SdfNetwork
 from isolux.optimize.objective import ImageTerms
 from isolux.optimize.open import Scene, open_scene
+from isolux.optimize.points import field_of_file
 from isolux.optimize.randomness import generator_for
 from isolux.optimize.stages import Rates, Recipe
 from isolux.optimize.weights import Ramp, constant
@@ -81,6 +84,8 @@ def select_backend(conf: RunConf, elsewhere: bool = False) -> Backend:
             raise
         backend = backends.select("auto")
         _log.warning("%s; going on with backend=%s", error, backend.name)
+    if backend.name == "cuda" and torch.cuda.is_available():
+        launch.prepare()
     for operator, source in backend.taken.items():
         _log.info("operators.%s: from %s", operator, source)
     return backend
@@ -256,9 +261,12 @@ def _shape(
         if init == "random":
             generator = generator_for(conf.seed, 2)
             return lambda points: torch.rand(len(points), generator=generator).to(points) - 0.1
-        return _field_of(Path(init)).value
+        if init == "points":
+            assert conf.data.points is not None  # check_inputs() sees to it
+            return field_of_file(conf.data.points, conf.points).value
+        return _field_of(Path(init), conf).value
 
-    return shape
+    return cache(shape)
 
 
 def _sphere(centre: Float[Tensor, " 3"], extent: float) -> Values:
@@ -310,7 +318,8 @@ def _base_mesh(path: Path | None) -> Mesh | None:
     return None if path is None else read_asset(path).mesh
 
 
-def _field_of(path: Path) -> Field:
-    """The signed distance of a mesh file, as a start."""
-    mesh = read_asset(path).mesh
-    return MeshField(mesh)
+def _field_of(path: Path, conf: RunConf) -> Field:
+    """The signed distance of a mesh, or what a cloud's points make of it, as a start."""
+    if is_mesh(path):
+        return MeshField(read_asset(path).mesh)
+    return field_of_file(path, conf.points)

@@ -34,6 +34,7 @@ __all__ = [
     "StepInfo",
     "ValidationObserver",
     "catch_interrupts",
+    "shares",
 ]
 
 _log = logging.getLogger(__name__)
@@ -261,6 +262,33 @@ class Progress:
             parts.insert(0, f"{rate:.2f} steps/s" if rate < 10 else f"{rate:.0f} steps/s")
             parts.insert(1, f"{_duration(max(info.steps - info.done, 0) / rate)} left")
         return "  ".join(parts)
+
+
+@contextmanager
+def shares(console: Console | None = None) -> Iterator[Callable[[str, float], None]]:
+    """Shows work of one go: gives what is told of it, a text and the share that is done."""
+    console = console or Console(stderr=True)
+    began, said = time.monotonic(), [""]
+    bar = _RichProgress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[status]}", markup=False),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("", total=1.0, status="")
+
+    def tell(text: str, share: float) -> None:
+        spent = time.monotonic() - began
+        left = f"{_duration(spent * (1 - share) / share)} left" if share > 0.02 else ""
+        bar.update(task, description=text, completed=share, status=left)
+        if not console.is_terminal and text != said[0]:
+            said[0] = text
+            line = f"{share:4.0%}  {text}  {left}".rstrip()
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with bar:
+        yield tell
 
 
 def _duration(seconds: float) -> str:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from isolux.backends import Backend
 from isolux.backends.cpu.pool import chunks, parallel_for
-from isolux.geometry.fields import Field
 from isolux.geometry.mesh import Mesh
 from isolux.geometry.points import hierarchy_field_kernels as kernels
 from isolux.geometry.points.cloud import Frame
+from isolux.geometry.points.colored_field import ColoredField
 from isolux.geometry.points.extraction import (
     Level,
     crossed_cells,
@@ -32,7 +32,7 @@ __all__ = ["HierarchyField"]
 _CHUNK = 4096
 
 
-class HierarchyField(Field):
+class HierarchyField(ColoredField):
     """Negative inside, about the distance near the surface, with a sign everywhere.
 
     Args:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from isolux.backends import Backend
 from isolux.backends.cpu.pool import chunks, parallel_for
-from isolux.geometry.fields import Field
 from isolux.geometry.mesh import Mesh
 from isolux.geometry.points.cloud import Frame
+from isolux.geometry.points.colored_field import ColoredField
 from isolux.geometry.points.narrow_band import extract_narrow_band
 from isolux.geometry.points.spline_kernels import (
     Lifted,
@@ -90,7 +90,7 @@ class KernelSum:
         return lifted, out
 
 
-class SplineField(Field):
+class SplineField(ColoredField):
     """Neural Splines: exact sums next to the points, and a signed distance to them far away.
 
     Far from its points a sum of kernels has further zeros that mean nothing. Within a reach of

@@ -1,0 +1,138 @@
+"""From a point cloud and settings to a field and a mesh. Letters: n points or vertices."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isolux.confs.points import PointsConf
+from isolux.data.assets.clouds import read_cloud
+from isolux.geometry.mesh import Mesh
+from isolux.geometry.points.clean import cleaned
+from isolux.geometry.points.cloud import PointCloud
+from isolux.geometry.points.colors import vertex_colors
+from isolux.geometry.points.hierarchy import fit_hierarchy
+from isolux.geometry.points.hierarchy_field import HierarchyField
+from isolux.geometry.points.hierarchy_options import HierarchyOptions
+from isolux.geometry.points.normals import estimate_normals
+from isolux.geometry.points.spline_field import SplineField
+from isolux.geometry.points.spline_options import SplineOptions
+from isolux.geometry.points.splines import fit_splines
+
+__all__ = ["PointsField", "Tell", "field_of", "field_of_file", "mesh_of", "prepared"]
+
+Tell = Callable[[str, float], None]  # told what is being done, and its share of the whole
+PointsField = HierarchyField | SplineField
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A mesh, and the colours of its vertices where the cloud has any."""
+
+    mesh: Mesh
+    colors: Float[Tensor, "n 3"] | None  # linear
+
+
+def prepared(cloud: PointCloud, conf: PointsConf) -> PointCloud:
+    """The points that are used, with normals.
+
+    Raises:
+        ValueError: nothing is left, or `normals.source=given` and there are none.
+    """
+    clean, normals = conf.clean, conf.normals
+    if normals.sensor is not None:
+        place = torch.tensor(normals.sensor, dtype=torch.float64).repeat(len(cloud), 1)
+        cloud = PointCloud(cloud.xyz, cloud.normals, place, cloud.colors)
+    if normals.source == "estimated":
+        cloud = PointCloud(cloud.xyz, None, cloud.sensor, cloud.colors)
+    if normals.source == "given" and cloud.normals is None:
+        raise ValueError("normals.source=given: the cloud has none; take normals.source=auto")
+    cloud = cleaned(cloud, outliers=clean.outliers or None, voxel=clean.downsample)
+    if cloud.normals is not None:
+        return cloud
+    dropped = normals.drop_degrees
+    cloud, _ = estimate_normals(
+        cloud,
+        normals.neighbours,
+        drop_grazing=dropped is not None and cloud.sensor is not None,
+        drop_degrees=dropped or 90.0,
+    )
+    return cloud
+
+
+def field_of(
+    cloud: PointCloud, conf: PointsConf, tell: Tell = lambda text, share: None
+) -> PointsField:
+    """The field of a cloud that `prepared` gave.
+
+    Raises:
+        ValueError: points that span no surface, or settings that the solver does not take.
+    """
+    if conf.solver == "hierarchy":
+        return fit_hierarchy(cloud, _hierarchy_options(conf), tell)
+    return fit_splines(cloud, _spline_options(cloud, conf), tell)
+
+
+def field_of_file(path: Path, conf: PointsConf) -> PointsField:
+    """The field of a file of points."""
+    cloud = prepared(read_cloud(path), conf)
+    _log.info("%s: %d points", path, len(cloud))
+    return field_of(cloud, conf)
+
+
+def mesh_of(field: PointsField, cloud: PointCloud, conf: PointsConf) -> Drawn:
+    """The field's surface."""
+    how = conf.mesh
+    size, resolution = how.voxel_size, how.resolution
+    if isinstance(field, SplineField):  # it has no levels to go down by
+        size = size or (None if resolution else field.voxel_size)
+        size = size and size / 2**how.refine
+        resolution = resolution and resolution * 2**how.refine
+        mesh = field.extract_mesh(
+            resolution, voxel_size=size, trim=how.trim, watertight=how.watertight
+        )
+    else:
+        mesh = field.extract_mesh(
+            resolution,
+            voxel_size=size,
+            refine=how.refine,
+            trim=how.trim,
+            watertight=how.watertight,
+        )
+    painted = how.colors and cloud.colors is not None and len(mesh.vertices) > 0
+    return Drawn(mesh, vertex_colors(mesh, cloud) if painted else None)
+
+
+def _hierarchy_options(conf: PointsConf) -> HierarchyOptions:
+    given = {
+        name: getattr(conf, name)
+        for name in (
+            *("detail_level", "voxel_size", "depth", "value_weight", "normal_weight"),
+            *("smoothness", "solver_tol", "max_iter"),
+        )
+        if getattr(conf, name) is not None
+    }
+    return HierarchyOptions(**given)
+
+
+def _spline_options(cloud: PointCloud, conf: PointsConf) -> SplineOptions:
+    """The solver's own; cells of the finest size are those of its grid."""
+    given = conf.splines.model_dump(exclude_none=True) | {"seed": conf.seed}
+    for name, theirs in (("solver_tol", "cg_tolerance"), ("max_iter", "cg_iterations")):
+        if getattr(conf, name) is not None:
+            given[theirs] = getattr(conf, name)
+    for name in ("detail_level", "value_weight", "normal_weight", "smoothness"):
+        if getattr(conf, name) is not None:
+            raise ValueError(f"{name}: is of solver=hierarchy; splines has splines.*")
+    if conf.depth is not None:
+        given["grid_size"] = 2**conf.depth
+    if conf.voxel_size is not None and len(cloud):
+        longest = float((cloud.xyz.amax(0) - cloud.xyz.amin(0)).max())
+        cells = round(SplineOptions().scale * longest / conf.voxel_size)
+        given["grid_size"] = min(max(cells, 2), 16384)
+    return SplineOptions(**given)
