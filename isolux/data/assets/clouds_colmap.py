@@ -76,6 +76,8 @@ def _sensors(path: Path, xyz: Any, length: Any, track: Any, centres: dict[int, A
 
 def _points_bin(path: Path, data: bytes) -> tuple[Any, Any, Any, Any]:
     count = _count(path, data, _HEAD, "points")
+    if not count:
+        raise ValueError(f"{path}: has no points")
     raw = np.frombuffer(data, np.uint8)
     starts = np.empty(count, np.int64)
     if _walk_points(raw, starts) != len(raw):

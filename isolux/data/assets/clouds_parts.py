@@ -147,7 +147,7 @@ def make_cloud(path: Path, xyz: Any, normals: Any, sensor: Any, colors: Any) -> 
     Raises:
         ValueError: no point, none that is finite, or a count that differs.
     """
-    points = torch.from_numpy(np.ascontiguousarray(xyz, dtype=np.float64))
+    points = torch.from_numpy(np.require(xyz, np.float64, ("C", "W")))
     if not len(points):
         raise ValueError(f"{path}: has no points")
     if not bool(points.isfinite().all(1).any()):
@@ -164,7 +164,7 @@ def make_cloud(path: Path, xyz: Any, normals: Any, sensor: Any, colors: Any) -> 
 
 
 def _unit(path: Path, normals: Any) -> Float[Tensor, "n 3"] | None:
-    values = torch.from_numpy(np.ascontiguousarray(normals, dtype=np.float64))
+    values = torch.from_numpy(np.require(normals, np.float64, ("C", "W")))
     length = values.norm(dim=1, keepdim=True)
     if not bool((length > 1e-5).any()):
         _log.warning("%s: its normals are all zero, so they are left out", path)
@@ -181,7 +181,7 @@ def _seen_from(path: Path, sensor: Any, count: int) -> Float[Tensor, "n 3"]:
         raise ValueError(
             f"{path}: the sensor has shape {list(place.shape)}, expected [3] or [{count}, 3]"
         )
-    return torch.from_numpy(np.ascontiguousarray(place))
+    return torch.from_numpy(np.require(place, np.float64, ("C", "W")))
 
 
 def linear_colors(srgb: Any) -> Float[Tensor, "n 3"]:

@@ -53,7 +53,7 @@ def cleaned(
     if cloud.normals is not None:
         length = cloud.normals.norm(dim=1)
         cloud = _without(cloud, length <= _ZERO, "have a normal of length zero")
-    cloud = _unit(cloud)
+    cloud = _ranged(cloud)
     if outliers is not None:
         far = torch.from_numpy(_sparse(cloud.xyz.numpy(), outliers))
         cloud = _without(cloud, far, "are outliers")
@@ -100,34 +100,35 @@ def downsampled(cloud: PointCloud, voxel: float) -> PointCloud:
         mean(cloud.xyz),
         None if normals is None else normals.float(),
         mean(cloud.sensor),
-        None if colors is None else colors.float().clamp(0.0, 1.0),
+        None if colors is None else colors.float(),
     )
     _log.info("%d points averaged in %d cells of %g", len(cloud), len(made), voxel)
     if made.normals is not None:
         lost = made.normals.norm(dim=1) < 1e-3
         made = _without(made, lost, "are cells whose normals cancel")
-    return _unit(made)
+    return _ranged(made)
 
 
 def _typed(cloud: PointCloud) -> PointCloud:
     def part(values: Tensor | None, kind: torch.dtype) -> Any:
         return None if values is None else values.detach().cpu().to(kind)
 
-    colors = part(cloud.colors, torch.float32)
     return PointCloud(
         part(cloud.xyz, torch.float64),
         part(cloud.normals, torch.float32),
         part(cloud.sensor, torch.float64),
-        None if colors is None else colors.clamp(0.0, 1.0),
+        part(cloud.colors, torch.float32),
     )
 
 
-def _unit(cloud: PointCloud) -> PointCloud:
-    if cloud.normals is None:
-        return cloud
-    length = cloud.normals.double().norm(dim=1, keepdim=True)
-    normals = (cloud.normals.double() / length.clamp_min(1e-300)).float()
-    return PointCloud(cloud.xyz, normals, cloud.sensor, cloud.colors)
+def _ranged(cloud: PointCloud) -> PointCloud:
+    """Normals of unit length, colours in [0, 1]."""
+    normals, colors = cloud.normals, cloud.colors
+    if normals is not None:
+        length = normals.double().norm(dim=1, keepdim=True)
+        normals = (normals.double() / length.clamp_min(1e-300)).float()
+    colors = None if colors is None else colors.clamp(0.0, 1.0)
+    return PointCloud(cloud.xyz, normals, cloud.sensor, colors)
 
 
 def _finite(cloud: PointCloud) -> Tensor:
@@ -191,7 +192,8 @@ def _sparse(xyz: Any, ratio: float) -> Any:
     tree = Neighbours(xyz)
     distance, index = tree.among(min(_NEAR + 1, len(xyz)))
     own = np.log(np.maximum(distance[:, 1:].mean(1), 1e-300))
-    excess = own - np.median(own[index[:, 1:]], axis=1)
+    # The lower quarter of them: strays have other strays among their neighbours.
+    excess = own - np.quantile(own[index[:, 1:]], 0.25, axis=1)
     middle = np.median(excess)
     deviation = 1.4826 * np.median(np.abs(excess - middle))
     far = np.empty(len(xyz), bool)

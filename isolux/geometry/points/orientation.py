@@ -12,13 +12,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from isolux.backends.cpu.pool import chunks, parallel_for
-from isolux.geometry.points.orientation_kernels import agreement, costs, spanning_signs, vote
+from isolux.geometry.points.orientation_kernels import agreement, costs, spanning_signs
 
 __all__ = ["Graph", "agreed", "by_cameras", "by_propagation", "by_sensor"]
 
 _log = logging.getLogger(__name__)
 _PART = 1 << 15  # points of a task
 _GRAZING = 0.3  # |cos| to the sight line under which neighbours are asked
+_SMOOTH = 0.3  # a smooth piece: unsure of neighbours' sides by less, as in `costs`
 _ROUND = 0.1  # of a component's volume, sheets have less than this
 _CAMERAS = 4  # nearest ones that vote
 
@@ -35,8 +36,8 @@ class Graph:
 def by_sensor(graph: Graph, normals: Any, sensor: Any) -> tuple[Any, Any]:
     """Normals that face their sensor.
 
-    Where a sight line nearly lies in the surface, noise decides on its side: there the
-    neighbours decide.
+    Where a sight line nearly lies in the surface, noise decides on its side. There the smooth
+    piece about the point decides, if its points together are sure.
 
     Returns:
         Normals [n, 3] and |cos| of the angle to the sight line [n].
@@ -45,13 +46,16 @@ def by_sensor(graph: Graph, normals: Any, sensor: Any) -> tuple[Any, Any]:
     sight /= np.maximum(np.linalg.norm(sight, axis=1, keepdims=True), 1e-300)
     cosine = (normals * sight).sum(1)
     turned = np.where(cosine[:, None] < 0, -normals, normals)
-    certain = np.abs(cosine)
-    grazing = certain < _GRAZING
+    grazing = np.abs(cosine) < _GRAZING
     if grazing.any():
-        for _ in range(2):
-            says = _votes(graph, turned, certain)
-            turned[grazing & (says < 0)] *= -1.0
-    return turned, certain
+        pieces, part = _consistent(graph, normals, _SMOOTH)
+        seen = (pieces * sight).sum(1)
+        total = np.bincount(part, seen)
+        sure = np.abs(total) > 3.0 * np.sqrt(np.bincount(part, seen * seen))
+        replaced = grazing & sure[part]
+        side = np.where(total < 0, -1.0, 1.0)[part]
+        turned[replaced] = (pieces * side[:, None])[replaced]
+    return turned, np.abs(cosine)
 
 
 def by_cameras(graph: Graph, normals: Any, cameras: Any) -> tuple[Any, Any]:
@@ -112,7 +116,11 @@ def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any]:
 def agreed(graph: Graph, normals: Any) -> Any:
     """How far each normal has the side of its neighbours' [n], in [0, 1]."""
     share = np.empty(len(normals))
-    _over(agreement, graph, normals, share)
+    flat = np.ascontiguousarray(normals).reshape(-1)
+    index, width = graph.index.reshape(-1), graph.index.shape[1]
+    parallel_for(
+        agreement, [(flat, index, width, share, *span) for span in chunks(len(share), _PART)]
+    )
     return share
 
 
@@ -124,8 +132,11 @@ def _volumes(graph: Graph, normals: Any, part: Any, area: Any, centre: Any) -> A
     return flux / np.maximum(reach, 1e-300)
 
 
-def _consistent(graph: Graph, normals: Any) -> tuple[Any, Any]:
-    """Normals with one side within each connected part, and the parts' numbers [n]."""
+def _consistent(graph: Graph, normals: Any, most: float = 2.0) -> tuple[Any, Any]:
+    """Normals with one side within each connected part, and the parts' numbers [n].
+
+    Neighbours that are unsure of each other's side by more than `most` are not connected.
+    """
     count, width = graph.index.shape
     cost, flip = np.empty(count * width, np.uint16), np.empty(count * width, np.uint8)
     points, flat = graph.points.reshape(-1), np.ascontiguousarray(normals).reshape(-1)
@@ -134,21 +145,7 @@ def _consistent(graph: Graph, normals: Any) -> tuple[Any, Any]:
         costs,
         [(points, flat, index, width, cost, flip, *span) for span in chunks(count, _PART)],
     )
+    cost[cost > 32000 * most] = 65535
     root, sign = np.empty(count, np.int32), np.empty(count, np.int8)
     spanning_signs(index, width, cost, flip, root, sign)
     return normals * sign[:, None], np.unique(root, return_inverse=True)[1]
-
-
-def _votes(graph: Graph, normals: Any, weight: Any) -> Any:
-    total = np.empty(len(normals))
-    _over(vote, graph, normals, weight, total)
-    return total
-
-
-def _over(function: Any, graph: Graph, normals: Any, *more: Any) -> None:
-    flat = np.ascontiguousarray(normals).reshape(-1)
-    index, width = graph.index.reshape(-1), graph.index.shape[1]
-    parallel_for(
-        function,
-        [(flat, index, width, *more, *span) for span in chunks(len(normals), _PART)],
-    )

@@ -6,7 +6,7 @@ import numpy as np
 
 from isolux.backends.cpu.jit import kernel
 
-__all__ = ["agreement", "costs", "spanning_signs", "vote"]
+__all__ = ["agreement", "costs", "spanning_signs"]
 
 
 @kernel
@@ -111,24 +111,6 @@ def _find(parent: Any, parity: Any, i: int) -> tuple[int, int]:
         odd ^= int(parity[i])
         i = parent[i]
     return i, odd
-
-
-@kernel
-def vote(
-    normal: Any, index: Any, width: int, weight: Any, total: Any, start: int, stop: int
-) -> None:
-    """What the neighbours say of each normal's side: the sum of weight_j n_i.n_j."""
-    for i in range(start, stop):
-        score = 0.0
-        for k in range(width):
-            j = int(index[i * width + k])
-            if j >= 0:
-                score += weight[j] * (
-                    normal[3 * i] * normal[3 * j]
-                    + normal[3 * i + 1] * normal[3 * j + 1]
-                    + normal[3 * i + 2] * normal[3 * j + 2]
-                )
-        total[i] = score
 
 
 @kernel
