@@ -57,7 +57,7 @@ def _pixels(mesh: Mesh, eye: Eye) -> tuple[Tensor, Tensor, Tensor]:
     surface = Surface.of(backend, mesh.vertices.float(), mesh.faces.int())
     reach = float(torch.tensor(eye.place).norm()) + 10.0
     buffer = draw_surface(backend, surface, eye.camera(), 0.001 * reach, 100.0 * reach)
-    normal = functional.normalize(buffer.normal, dim=-1)
+    normal = buffer.face_normal  # interpolated ones would hide sharp edges
     facing = (normal * buffer.to_camera).sum(-1)
     lamp = functional.normalize(torch.tensor([-0.3, 0.9, 0.5]), dim=0)
     light = 0.12 + 0.6 * facing.abs() + 0.28 * (normal @ lamp).clamp_min(0.0)
