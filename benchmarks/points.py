@@ -170,8 +170,9 @@ def main() -> int:
     if args.real:
         from points_real import run
 
-        args.chosen = lambda key: _chosen(key, args.only)
-        failed = run(args, found, lambda: _store(results, found))
+        failed = run(
+            args, found, lambda: _store(results, found), lambda key: _chosen(key, args.only)
+        )
     else:
         failed = _run(args, found, results)
         if args.pictures:

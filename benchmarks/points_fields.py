@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from isolux.geometry.fields import Field
 
-__all__ = ["Bowl", "Knot", "Rings", "Scaled", "foot_points", "turned"]
+__all__ = ["Bowl", "Knot", "Rings", "Scaled", "foot_points", "torus_faces", "turned"]
 
 _STEPS = 8  # of the descent; its error shrinks by distance / radius of curvature in each
 _STILL = 1e-8  # a step that ends it; what is left is of second order

@@ -131,14 +131,19 @@ def _measure(loaded: _Loaded, system: System, open3d: list[str]) -> tuple[dict[s
     return row, mesh
 
 
-def run(args: argparse.Namespace, found: dict[str, Any], store: Callable[[], None]) -> int:
-    """Measure what is missing in `found`, draw each scene; 1 when a cell failed."""
+def run(
+    args: argparse.Namespace,
+    found: dict[str, Any],
+    store: Callable[[], None],
+    chosen: Callable[[str], bool],
+) -> int:
+    """Measure what is chosen and missing in `found`, draw each scene; 1 when a cell failed."""
     failed = 0
     for name, scene in SCENES.items():
         keys = {
             key: system
             for system in systems_for(10**9, 1.0, args.depths or scene.depths)
-            if args.chosen(key := f"{name}/{system.name}")
+            if chosen(key := f"{name}/{system.name}")
             and "failed" in found.get(key, {"failed": ""})
         }
         if not keys:

@@ -33,11 +33,10 @@ def engine(name: str) -> tuple[Any, Any]:
     return getattr(loaded, fit), getattr(loaded, options)
 
 
-def _cloud(xyz: Any, normals: Any, sensor: Any = None) -> PointCloud:
+def _cloud(xyz: Any, normals: Any) -> PointCloud:
     return PointCloud(
         torch.from_numpy(np.asarray(xyz, np.float64)),
         torch.from_numpy(np.asarray(normals, np.float32)),
-        None if sensor is None else torch.from_numpy(np.asarray(sensor, np.float64)),
     )
 
 
