@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from isolux import backends
 from isolux.geometry.cameras import Cameras, look_at
-from isolux.geometry.mesh import Mesh
+from isolux.geometry.mesh import Mesh, face_normals
 from isolux.render.gbuffer import Surface, draw_surface
 from isolux.render.picture import Panel, grid, heat_map, plain_picture, write_png
 
@@ -38,6 +38,7 @@ class Eye:
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)
     up: tuple[float, float, float] = (0.0, 1.0, 0.0)
     focal: float = 1.6  # in picture widths
+    inward: bool = False  # leave out what turns its back, to look into a room from outside
 
     def camera(self) -> Cameras:
         """One view of `_SIZE` pixels squared."""
@@ -54,7 +55,11 @@ class Eye:
 def _pixels(mesh: Mesh, eye: Eye) -> tuple[Tensor, Tensor, Tensor]:
     """Which pixels [p] are covered, the surface's places [p, 3], and its light [p]."""
     backend = backends.select("cpu")
-    surface = Surface.of(backend, mesh.vertices.float(), mesh.faces.int())
+    vertices, faces = mesh.vertices.float(), mesh.faces.int()
+    if eye.inward:
+        toward = torch.tensor(eye.place) - vertices[faces[:, 0].long()]
+        faces = faces[(face_normals(vertices, faces) * toward).sum(-1) > 0]
+    surface = Surface.of(backend, vertices, faces)
     reach = float(torch.tensor(eye.place).norm()) + 10.0
     buffer = draw_surface(backend, surface, eye.camera(), 0.001 * reach, 100.0 * reach)
     normal = buffer.face_normal  # interpolated ones would hide sharp edges

@@ -51,6 +51,7 @@ class Scene:
 
 
 _SEEN_FROM_ABOVE = Eye((0.9, -1.2, 1.0), up=(0.0, 0.0, 1.0))
+_INTO_A_ROOM = Eye((0.5, -0.7, 0.9), up=(0.0, 0.0, 1.0), inward=True)
 SCENES = {
     "bunny scans": Scene(
         f"{_BUNNY}/bun.conf",
@@ -58,7 +59,7 @@ SCENES = {
         Eye((-0.3, 0.3, 1.75)),
         truth=f"{_BUNNY}/bun_zipper.ply.gz",
     ),
-    "room": Scene("pcl/room_scan1.pcd", (8, 9), _SEEN_FROM_ABOVE, sensor=(0.0, 0.0, 0.0)),
+    "room": Scene("pcl/room_scan1.pcd", (8, 9), _INTO_A_ROOM, sensor=(0.0, 0.0, 0.0)),
     "kinect": Scene(
         "pcl/capture0001.pcd",
         (8, 9),
