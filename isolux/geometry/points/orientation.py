@@ -1,7 +1,6 @@
 """Which side of a plane is outside: from sensors, from cameras, or from the points themselves.
 
-Letters: n points (along a curve, as `Neighbours` has them), w graph neighbours, c components,
-m cameras.
+Letters: n points (along a curve, as `Neighbours` has them), w graph neighbours, m cameras.
 """
 
 import logging
@@ -20,7 +19,8 @@ _log = logging.getLogger(__name__)
 _PART = 1 << 15  # points of a task
 _GRAZING = 0.3  # |cos| to the sight line under which neighbours are asked
 _SMOOTH = 0.3  # a smooth piece: unsure of neighbours' sides by less, as in `costs`
-_ROUND = 0.1  # of a component's volume, sheets have less than this
+_OPEN = 0.3  # of its mean normal's length: a part of less volume is an open sheet
+_ROUND = 0.1  # volume about the middle of the cloud that tells a sheet's outside
 _CAMERAS = 4  # nearest ones that vote
 
 
@@ -81,8 +81,9 @@ def by_cameras(graph: Graph, normals: Any, cameras: Any) -> tuple[Any, Any]:
 def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any]:
     """Connected parts made consistent, and each turned so that its volume is positive.
 
-    A part that is too flat to hold a volume faces away from the middle of the whole cloud; if
-    that says nothing either (terrain), along the positive axis nearest to its mean normal.
+    A part that is open and too flat to hold a volume faces away from the middle of the whole
+    cloud; if that says nothing either (terrain), along the positive axis nearest to its mean
+    normal.
 
     Returns:
         Normals [n, 3], and how far that decided each point's part [n], in [0, 1].
@@ -97,17 +98,18 @@ def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any]:
 
     centre = mean(graph.points)
     volume = _volumes(graph, turned, part, area, centre[part])
-    flat = np.abs(volume) < _ROUND
+    # The normals of a closed part cancel, so a thin plate is told from an open sheet.
+    facing = mean(turned)
+    doubt = _OPEN * np.linalg.norm(facing, axis=1)
+    flat = np.abs(volume) < doubt
     outward = _volumes(
         graph, turned, part, area, (area @ graph.points) / max(area.sum(), 1e-300)
     )
     side = np.where(flat, outward, volume)
-    lost = np.abs(side) < _ROUND
-    facing = mean(turned)
     axis = np.abs(facing).argmax(1)
+    lost = flat & (np.abs(side) < _ROUND)
     side = np.where(lost, facing[np.arange(len(facing)), axis], side)
-    sure = np.where(flat, 0.75, np.minimum(np.abs(volume) / (3 * _ROUND), 1.0))
-    sure = np.where(lost, 0.5, sure)
+    sure = np.where(flat, 0.5, np.minimum(np.abs(volume) / np.maximum(2 * doubt, 1e-300), 1.0))
     if flat.any():
         _log.info("%d of %d parts are flat: their side is a guess", int(flat.sum()), len(flat))
     return turned * np.where(side < 0, -1.0, 1.0)[part][:, None], sure[part]
