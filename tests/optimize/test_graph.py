@@ -17,6 +17,7 @@ from torch import Tensor
 
 from isolux import backends
 from isolux.backends import Backend
+from isolux.backends.available import cuda_problem
 from isolux.backends.cuda.launch import use_host
 from isolux.data.views import Batch
 from isolux.geometry.cameras import Cameras, look_at
@@ -137,7 +138,6 @@ def test_rows_for_all_pixels_change_no_term_and_no_gradient(
 
 
 Train = Callable[..., int]
-PLACES = Callable[[], dict[str, int]]
 
 
 @pytest.fixture
@@ -173,6 +173,20 @@ SMALL = ("optimize.steps=0,5", "data.size=24", "data.train_views=3", "observe.lo
          "material.orm_max=1,1,1", "material.texture_size=32")  # fmt: skip
 
 
+def assert_same(one: Path, other: Path, rel: float) -> None:
+    """Two runs have the same terms at each step, and in the end the same parameters."""
+    plain, graphed = told(one), told(other)
+    assert len(plain) == len(graphed) == 5
+    for before, after in zip(plain, graphed, strict=True):
+        assert after == pytest.approx(before, rel=rel, abs=1e-7)
+    assert len({step["image"] for step in plain}) == 5
+    last = [latest(out / "checkpoints") for out in (one, other)]
+    assert last[0] is not None
+    assert last[1] is not None
+    for name, value in last[0].tensors.items():
+        torch.testing.assert_close(last[1].tensors[name], value, rtol=10 * rel, atol=rel)
+
+
 def test_a_run_is_the_same_with_a_graph(
     tmp_path: Path,
     isolux_train: Train,
@@ -198,16 +212,7 @@ def test_a_run_is_the_same_with_a_graph(
     assert "CUDA graph" not in caplog.text
     assert [graph.replays for graph in begun] == [5]
     assert begun[0].kernels > 30
-    plain, graphed = told(tmp_path / "plain"), told(tmp_path / "graph")
-    assert len(plain) == 5
-    for one, other in zip(plain, graphed, strict=True):
-        assert other == pytest.approx(one, rel=1e-5, abs=1e-7)
-    assert len({step["image"] for step in plain}) == 5
-    last = [latest(tmp_path / out / "checkpoints") for out in ("plain", "graph")]
-    assert last[0] is not None
-    assert last[1] is not None
-    for name, value in last[0].tensors.items():
-        torch.testing.assert_close(last[1].tensors[name], value, rtol=1e-4, atol=1e-5)
+    assert_same(tmp_path / "plain", tmp_path / "graph", 1e-5)
     for before, after in pairwise(each[1:]):
         new = [
             {place for place, count in now.items() if count != then.get(place, 0)}
@@ -218,6 +223,20 @@ def test_a_run_is_the_same_with_a_graph(
         assert {place.partition(":")[0] for place in new[0]} == observed
         inputs = {"isolux.data.rendered", "isolux.data.views", "isolux.geometry.cameras"}
         assert {place.partition(":")[0] for place in new[1]} <= inputs
+
+
+@pytest.mark.gpu
+def test_a_run_is_the_same_with_a_graph_on_a_device(
+    tmp_path: Path, isolux_train: Train, mesh: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each sum in any order of threads, hence the wider bound."""
+    if problem := cuda_problem():
+        pytest.skip(problem)
+    settings = (*SMALL, mesh, "backend=cuda")
+    assert isolux_train("demo", tmp_path / "plain", *settings) == 0
+    assert isolux_train("demo", tmp_path / "graph", *settings, "optimize.graph=true") == 0
+    assert "CUDA graph" not in caplog.text
+    assert_same(tmp_path / "plain", tmp_path / "graph", 1e-3)
 
 
 @pytest.mark.parametrize("kind", ["a wait", "a copy", "random numbers"])
@@ -243,7 +262,9 @@ def test_a_recording_that_fails_is_told_once_and_the_run_goes_on(
         return surface(scene)
 
     monkeypatch.setattr(MeshScene, "surface", spoilt)
-    settings = (*SMALL, mesh, "optimize.graph=true", "optimize.steps=0,3")
+    settings = (*SMALL, "optimize.graph=true")
+    # Once after a topology stage, which is not recorded.
+    settings += ("optimize.steps=1,2",) if kind == "a wait" else ("optimize.steps=0,3", mesh)
     with graphs() as begun, caplog.at_level(logging.WARNING):
         assert isolux_train("demo", tmp_path / "run", *settings) == 0
     (said,) = [r.getMessage() for r in caplog.records if "CUDA graph" in r.getMessage()]

@@ -14,13 +14,11 @@ from isolux.data.blender import nerf_synthetic_views
 from isolux.geometry.sdf_grid import SdfGrid
 from isolux.optimize import drive
 from isolux.optimize.build import build
-from isolux.optimize.plan import Phase
 from isolux.optimize.rescue import Rescue
 from isolux.optimize.scene import TopologyScene
 from isolux.optimize.stages import Rates, Recipe, optimizer_for, topology_scene
 from isolux.render.draw import Lens
 
-Objective = Callable[[int, float], dict[str, torch.Tensor]]
 STEPS = "optimize.steps=8,4"
 
 
@@ -37,26 +35,20 @@ def empty(scene: TopologyScene) -> None:
 @pytest.fixture
 def emptied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs from here on lose their surface before the given steps of the topology stage."""
-    original = drive._objective
+    original = drive._Objective.__call__
 
     def emptied(*steps: int, stop_at: int = -1) -> None:
-        def objective(
-            conf: RunConf, problem: object, phase: Phase, index: int, scene: object,
-            *rest: object,
-        ) -> Objective:  # fmt: skip
-            terms = original(conf, problem, phase, index, scene, *rest)  # type: ignore[arg-type]
+        def spoiled(
+            objective: drive._Objective, step: int, progress: float
+        ) -> dict[str, torch.Tensor]:
+            if isinstance(objective.scene, TopologyScene):
+                if step in steps:
+                    empty(objective.scene)
+                if step == stop_at:
+                    signal.raise_signal(signal.SIGINT)
+            return original(objective, step, progress)
 
-            def spoiled(step: int, progress: float) -> dict[str, torch.Tensor]:
-                if isinstance(scene, TopologyScene):
-                    if step in steps:
-                        empty(scene)
-                    if step == stop_at:
-                        signal.raise_signal(signal.SIGINT)
-                return terms(step, progress)
-
-            return spoiled
-
-        monkeypatch.setattr(drive, "_objective", objective)
+        monkeypatch.setattr(drive._Objective, "__call__", spoiled)
 
     return emptied
 

@@ -127,6 +127,8 @@ def graphs() -> Iterator[list[Graph]]:
         stand_in_device.recorders.append(graph.note)
         try:
             yield
+        except Exception:  # torch's own ends what it cannot end
+            raise RuntimeError("the end of a recording that has failed") from None
         finally:
             stand_in_device.recorders.remove(graph.note)
             launch.use_host(host)
