@@ -33,8 +33,8 @@ def cleaned(
 
     Args:
         cloud: any, also without points.
-        outliers: also drop points that lie this many standard deviations sparser than their
-            neighbours (2 is strict, 4 mild).
+        outliers: also drop points that lie this many standard deviations sparser than the
+            denser of their neighbours (2 is strict, 4 mild).
         voxel: then average the points in cells of this edge, in world units.
 
     Returns:
