@@ -3,8 +3,9 @@
 Letters: n points asked for, m centres, s points of the cloud.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,17 +31,19 @@ __all__ = ["KernelSum", "Piece", "SplineField"]
 _TASK = 256  # points
 
 
-class Piece(Protocol):
+class Piece(ABC):
     """A function of world points with its gradient, of use next to the points only."""
 
+    @abstractmethod
     def value(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """World units, negative inside; float64 in and out."""
 
+    @abstractmethod
     def gradient(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """Of `value`."""
 
 
-class KernelSum:
+class KernelSum(Piece):
     """Weighted kernel functions about centres.
 
     Args:

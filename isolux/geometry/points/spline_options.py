@@ -28,7 +28,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "kernel": ("neural-spline", "spherical-laplace", "linear-angle"),
     "gradients": ("exact", "triples"),
     "sampling": ("blue-noise", "random", "k-means"),
-    "placement": ("pairs", "points"),
+    "placement": ("pairs", "alternate", "points"),
     "dtype": ("mixed", "float64", "float32"),
     "weights": ("smooth", "trilinear", "none"),
 }
@@ -43,12 +43,13 @@ class SplineOptions:
     """
 
     centres: int | None = None
-    """Kernel functions of a fit (each cell's own); negative: two for every point, or one if
-    `placement` is points. None: as many, up to 4000 in one piece and 2000 in a cell."""
+    """Kernel functions of a fit (each cell's own); negative: two for every point (one
+    unless `placement` is pairs). None: as many, up to 4000 in one piece and 2000 in a cell."""
     sampling: Sampling = "blue-noise"
     """How points are chosen for centres."""
-    placement: Literal["pairs", "points"] = "pairs"
-    """Centres to both sides of a chosen point, where they can form a slope, or at it."""
+    placement: Literal["pairs", "alternate", "points"] = "pairs"
+    """Centres to both sides of a chosen point, where they can form a slope; to one side of
+    each of twice as many, by chance; or at the points."""
     kernel: KernelName = "neural-spline"
     variance: float = 0.001
     """v of the neural-spline kernel: what its inner layer counts; 0 is smoothest."""
@@ -68,7 +69,8 @@ class SplineOptions:
     trim: float | None = None
     """Surface farther than this from the points is left out, in diagonals of a voxel; 0: none
     is. None: a few spacings of the points, by how dense they are nearby."""
-    regularization: float = 1e-10
+    regularization: float | None = None
+    """Of the squared norm of the function. None: what suits the noise, 1e-12 at least."""
     cg_iterations: int = 50
     cg_tolerance: float = 1e-5
     """Of the residual, relative to the right side."""
@@ -92,6 +94,8 @@ class SplineOptions:
         """See Raises."""
         for name, low, high in _RANGES:
             value = getattr(self, name)
+            if value is None and name == "regularization":
+                continue
             if not low <= value <= high:  # NaN as well
                 raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
         for name, choices in _CHOICES.items():

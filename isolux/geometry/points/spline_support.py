@@ -38,6 +38,10 @@ class Far:
 class Support:
     """The points of a cloud, with how dense they are.
 
+    Attributes:
+        spacing: between points, typically.
+        noise: standard deviation of the points along their normals, about.
+
     Args:
         points: float64, of which at least two differ.
         normals: unit, outward.
@@ -57,6 +61,7 @@ class Support:
         self._reach: Any = _REACH * np.maximum(
             np.minimum(spacing[near].mean(1), 4.0 * typical), typical
         )
+        self.noise = _noise(self._local, normals.double().numpy(), near[:, 1])
         area = 0.5 * (spacing + np.median(spacing[near], 1)) ** 2
         self._flux = _Flux(self._local, normals.double().numpy() * area[:, None])
 
@@ -111,6 +116,17 @@ class Support:
             return np.zeros(0), np.zeros(0, np.int64)
         distance = np.concatenate([part[0][:, 0] for part in parts])
         return distance, np.concatenate([part[1][:, 0] for part in parts])
+
+
+def _noise(points: Any, normals: Any, nearest: Any) -> float:
+    """Standard deviation of the points along their normals.
+
+    Between two points of a circle the chord is at a right angle to the sum of their normals,
+    so that curvature does not count.
+    """
+    chord = points[nearest] - points
+    gap = np.abs((chord * (0.5 * (normals + normals[nearest]))).sum(1))
+    return float(1.4826 / 2**0.5 * np.median(gap))
 
 
 class _Flux:

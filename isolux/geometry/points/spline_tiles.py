@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from isolux.geometry.points.cloud import Frame
-from isolux.geometry.points.spline_field import KernelSum, SplineField
+from isolux.geometry.points.spline_field import KernelSum, Piece, SplineField
 
 __all__ = ["Blend", "Cell", "Tile", "TiledSplineField", "Weights", "cells_of"]
 
@@ -71,7 +71,7 @@ def cells_of(
     return cells
 
 
-class Blend:
+class Blend(Piece):
     """Fits weighed by a partition of unity, which is made whole again where a cell is absent.
 
     Weights rise from 0 to 1 across the overlap of two cells, and stay 1 to the border of the

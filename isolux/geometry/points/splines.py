@@ -33,6 +33,7 @@ _LEAST = 3  # points
 _MOST_CENTRES = 4000
 _MOST_CELL_CENTRES = 2000
 _SLOPE_SPACINGS = 0.4  # measured: the widest at which a slope is still local
+_LEAST_PENALTY = 1e-12
 _TRIPLE_VOXELS = 0.05  # as Neural Splines has
 _THINNEST = 0.1  # side of the box, relative to its longest
 
@@ -78,7 +79,7 @@ def fit_splines(
     if eps is None and options.gradients == "triples":
         eps = _TRIPLE_VOXELS * 3**0.5 * voxel
     frame = Frame(middle, longest)
-    job = _Job(points, normals, options, eps, support.spacing)
+    job = _Job(points, normals, options, eps, support.spacing, support.noise)
     rest = (frame, support, bounds, voxel, trim)
     if options.cells_per_axis == 1:
         most = _MOST_CENTRES
@@ -94,6 +95,7 @@ class _Job:
     options: SplineOptions
     eps: float | None  # world units
     spacing: float
+    noise: float
 
     def fit(
         self,
@@ -116,15 +118,25 @@ class _Job:
         spread = self.spacing / frame.scale * (len(local) / len(places)) ** 0.5
         offset = _SLOPE_SPACINGS * spread
         eps = offset if self.eps is None else self.eps / frame.scale
-        centres = places
-        if twice == 2:
-            step = offset * normals[nearest]
-            centres = torch.cat([places - step, places + step])
+        step = offset * normals[nearest]
+        match options.placement:
+            case "points":
+                centres = places
+            case "pairs" if twice == 2:
+                centres = torch.cat([places - step, places + step])
+            case _:
+                generator = torch.Generator().manual_seed(seed)
+                side = torch.randint(0, 2, (len(places), 1), generator=generator)
+                centres = places + (2.0 * side - 1.0) * step
+        penalty = options.regularization
+        if penalty is None:
+            # A Gaussian process with unit variance and noise of this deviation.
+            penalty = max((self.noise / frame.scale) ** 2 / len(local), _LEAST_PENALTY)
         solution = solve(
             options.spec,
             _equations(local, normals, eps, options.gradients == "triples"),
             centres,
-            options.regularization,
+            penalty,
             options.cg_tolerance,
             options.cg_iterations,
             options.memory,
