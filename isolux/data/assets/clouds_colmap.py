@@ -47,6 +47,9 @@ def read_colmap(points: Path) -> PointCloud:
     if images is None:
         _log.warning("%s: no images.bin or images.txt beside it, so no sensors", points)
         return make_cloud(points, xyz, None, None, rgb)
+    if blind := int((length == 0).sum()):  # made by another program, which had no tracks
+        _log.warning("%s: %d points were seen by no image, so no sensors", points, blind)
+        return make_cloud(points, xyz, None, None, rgb)
     read = _centres_bin if images.suffix == ".bin" else _centres_txt
     centres = read(images, read_file(images))
     return make_cloud(points, xyz, None, _sensors(points, xyz, length, track, centres), rgb)
@@ -54,8 +57,6 @@ def read_colmap(points: Path) -> PointCloud:
 
 def _sensors(path: Path, xyz: Any, length: Any, track: Any, centres: dict[int, Any]) -> Any:
     """Positions [n, 3]."""
-    if (length == 0).any():
-        raise ValueError(f"{path}: {int((length == 0).sum())} points were seen by no image")
     numbers = np.array(sorted(centres), dtype=np.int64)
     if not len(numbers):
         raise ValueError(f"{path}: no image beside it has a pose")

@@ -17,7 +17,15 @@ from torch import Tensor
 from isolux.geometry.points.cloud import PointCloud
 from isolux.render.colour import linear_from_srgb
 
-__all__ = ["cloud_of_columns", "cut", "linear_colors", "make_cloud", "read_file", "whole"]
+__all__ = [
+    "cloud_of_columns",
+    "cut",
+    "cut_reason",
+    "linear_colors",
+    "make_cloud",
+    "read_file",
+    "whole",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +91,11 @@ def cut(text: str | bytes) -> str:
         text = text[:80].decode("latin-1")
     text = " ".join("".join(c if c.isprintable() else " " for c in text[:80]).split())
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def cut_reason(error: Exception) -> str:
+    """What numpy says of a table, without its advice."""
+    return str(error).split(";")[0].split("\n")[0].rstrip(".")
 
 
 def whole(path: Path, text: str, what: str, most: int) -> int:

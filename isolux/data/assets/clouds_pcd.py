@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from isolux.data.assets.clouds_parts import cloud_of_columns, cut, whole
-from isolux.data.assets.clouds_ply import cut_reason
+from isolux.data.assets.clouds_parts import cloud_of_columns, cut, cut_reason, whole
 from isolux.data.assets.lzf import decompress
 from isolux.geometry.points.cloud import PointCloud
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from isolux.data.assets.clouds_parts import cloud_of_columns, cut, whole
+from isolux.data.assets.clouds_parts import cloud_of_columns, cut, cut_reason, whole
 from isolux.geometry.points.cloud import PointCloud
 
 __all__ = ["read_ply_cloud"]
@@ -215,11 +215,6 @@ def _ascii(
         item.name: _typed(column, item.kind)
         for item, column in zip(single, values, strict=True)
     }
-
-
-def cut_reason(error: Exception) -> str:
-    """What numpy says of a table, without its advice."""
-    return str(error).split(";")[0].split("\n")[0].rstrip(".")
 
 
 def _typed(column: Any, kind: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from isolux.data.assets.clouds_parts import cloud_of_columns, cut, make_cloud
+from isolux.data.assets.clouds_parts import cloud_of_columns, cut, cut_reason, make_cloud
 from isolux.geometry.points.cloud import PointCloud
 
 __all__ = ["cloud_of_table", "read_obj_cloud", "read_text"]
@@ -90,8 +90,9 @@ def _numbers(path: Path, text: str, skip: int) -> Any:
                 io.StringIO(text), ndmin=2, skiprows=skip, comments=["#", "//", "%"]
             )
     except ValueError as error:
-        reason = str(error).split(";")[0].split("\n")[0].rstrip(".")
-        raise ValueError(f"{path}: cannot be read as rows of numbers: {reason}") from None
+        raise ValueError(
+            f"{path}: cannot be read as rows of numbers: {cut_reason(error)}"
+        ) from None
     if not table.size:
         raise ValueError(f"{path}: has no points")
     return table
@@ -170,8 +171,7 @@ def _rows(path: Path, key: str, lines: list[str]) -> Any:
     try:
         table = np.loadtxt(lines, ndmin=2, comments="#")
     except ValueError as error:
-        reason = str(error).split(";")[0].split("\n")[0].rstrip(".")
-        raise ValueError(f"{path}: its '{key}' lines: {cut(reason)}") from None
+        raise ValueError(f"{path}: its '{key}' lines: {cut(cut_reason(error))}") from None
     if len(table) != len(lines) or table.shape[1] < 3:
         raise ValueError(f"{path}: its '{key}' lines need 3 numbers each")
     return table
