@@ -34,6 +34,11 @@ _TASK = 256  # points
 class Piece(ABC):
     """A function of world points with its gradient, of use next to the points only."""
 
+    @property
+    @abstractmethod
+    def world_centres(self) -> Float[Tensor, "m 3"]:
+        """Where the kernel functions have their centres, float64."""
+
     @abstractmethod
     def value(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """World units, negative inside; float64 in and out."""
@@ -66,6 +71,11 @@ class KernelSum(Piece):
         self.centres, self.weights = centres, weights
         self._lifted = Lifted(centres, dtype)
         self._linear = spec.linear * (self._lifted.whole.T @ weights)  # [4]
+
+    @property
+    def world_centres(self) -> Float[Tensor, "m 3"]:
+        """Where the kernel functions have their centres, float64."""
+        return self.frame.world(self.centres)
 
     def value(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """World units, float64."""
@@ -153,6 +163,23 @@ class SplineField(ColoredField):
             gap = far.value[mixed] - self.piece.value(wide[mixed])
             out[mixed] += gap[:, None] * far.share_gradient[mixed]
         return out.to(points)
+
+    def sample_grid(self, resolution: int | None = None) -> Float[Tensor, "x y z"]:
+        """Values at the centres of the cells that `bounds` is cut into, float64.
+
+        Args:
+            resolution: cells along the longest side; None: as fitted for.
+        """
+        size = self._cell_size(resolution, None)
+        low, high = self._bounds
+        counts = ((high - low) / size).round().long().clamp_min(1).tolist()
+        axes = [
+            low[i] + (high[i] - low[i]) / n * (torch.arange(n, dtype=torch.float64) + 0.5)
+            for i, n in enumerate(counts)
+        ]
+        planes = [torch.cartesian_prod(at[None], axes[1], axes[2]) for at in axes[0]]
+        values = torch.stack([self.value(plane) for plane in planes])
+        return values.reshape([len(axis) for axis in axes])
 
     @torch.no_grad()
     def extract_mesh(

@@ -44,12 +44,14 @@ class SplineOptions:
 
     centres: int | None = None
     """Kernel functions of a fit (each cell's own); negative: two for every point (one
-    unless `placement` is pairs). None: as many, up to 4000 in one piece and 2000 in a cell."""
+    if `placement` is another than pairs). None: as many, up to 4000 in one piece and 2000
+    in a cell."""
     sampling: Sampling = "blue-noise"
     """How points are chosen for centres."""
-    placement: Literal["pairs", "alternate", "points"] = "pairs"
+    placement: Literal["pairs", "alternate", "points"] | None = None
     """Centres to both sides of a chosen point, where they can form a slope; to one side of
-    each of twice as many, by chance; or at the points."""
+    each of twice as many, by chance; or at the points. None: pairs unless there are more
+    points than centres, when detail needs them more than smoothness does."""
     kernel: KernelName = "neural-spline"
     variance: float = 0.001
     """v of the neural-spline kernel: what its inner layer counts; 0 is smoothest."""
@@ -99,6 +101,8 @@ class SplineOptions:
             if not low <= value <= high:  # NaN as well
                 raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
         for name, choices in _CHOICES.items():
+            if name == "placement" and self.placement is None:
+                continue
             if getattr(self, name) not in choices:
                 known = ", ".join(choices)
                 raise ValueError(f"{name} must be one of {known}; got {getattr(self, name)!r}")

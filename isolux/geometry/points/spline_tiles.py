@@ -89,6 +89,11 @@ class Blend(Piece):
     ) -> None:
         self.tiles, self.bounds, self.weights = tiles, bounds, weights
 
+    @property
+    def world_centres(self) -> Float[Tensor, "m 3"]:
+        """Where the kernel functions have their centres, cell by cell, float64."""
+        return torch.cat([tile.piece.world_centres for tile in self.tiles])
+
     def value(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """World units, float64."""
         weight, _ = self._all_weights(points)

@@ -108,8 +108,11 @@ class _Job:
         """One sum of kernels to the points in `rows`, with `most` centres by default."""
         options = self.options
         local, normals = frame.local(self.points[rows]), self.normals[rows]
-        twice = 2 if options.placement == "pairs" else 1
         wanted = most if options.centres is None else options.centres
+        placement = options.placement
+        if placement is None:
+            placement = "alternate" if 0 <= wanted < len(local) else "pairs"
+        twice = 2 if placement == "pairs" else 1
         if 0 <= wanted < twice:
             twice = 1
         places, nearest = choose_centres(
@@ -119,7 +122,7 @@ class _Job:
         offset = _SLOPE_SPACINGS * spread
         eps = offset if self.eps is None else self.eps / frame.scale
         step = offset * normals[nearest]
-        match options.placement:
+        match placement:
             case "points":
                 centres = places
             case "pairs" if twice == 2:

@@ -234,11 +234,25 @@ def test_all_centres(wanted: int | None) -> None:
     assert len(piece.weights) == 200
 
 
-@pytest.mark.parametrize(("wanted", "count"), [(50, 50), (51, 50), (1, 1)])
-def test_as_many_centres_as_asked(wanted: int, count: int) -> None:
-    piece = fit_splines(ball(100), dataclasses.replace(SMALL, centres=wanted)).piece
-    assert isinstance(piece, KernelSum)
-    assert len(piece.weights) == count
+@pytest.mark.parametrize(
+    ("placement", "wanted", "count"),
+    [("pairs", 50, 50), ("pairs", 51, 50), ("pairs", 1, 1), ("points", 51, 51), (None, 51, 51)],
+)
+def test_as_many_centres_as_asked(placement: Any, wanted: int, count: int) -> None:
+    options = dataclasses.replace(SMALL, centres=wanted, placement=placement)
+    piece = fit_splines(ball(100), options).piece
+    assert piece.world_centres.shape == (count, 3)
+    gap = (piece.world_centres.norm(dim=1) - 1).abs()
+    assert bool((gap < 1e-9).all()) == (placement == "points")
+
+
+def test_values_on_a_grid() -> None:
+    field = fit_splines(ball(100), SMALL)
+    values = field.sample_grid(10)
+    assert values.shape == (10, 10, 10)
+    low, high = field.bounds
+    at = low + (high - low) * (torch.tensor([2, 3, 4]).double() + 0.5) / 10
+    assert float(values[2, 3, 4]) == pytest.approx(float(field.value(at[None])), rel=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["mixed", "float64", "float32"])
