@@ -113,6 +113,14 @@ def test_a_sign_everywhere() -> None:
     torch.testing.assert_close(value[far], exact[far], rtol=0.1, atol=0.1)
 
 
+def test_a_sign_deep_inside() -> None:
+    """The middle of a ball is many spacings away from all points."""
+    field = fit_splines(ball(2000), dataclasses.replace(SMALL, centres=300))
+    radius = torch.linspace(0, 3, 61).double()
+    value = field.value(radius[:, None] * torch.tensor([[0.6, 0.48, 0.64]]))
+    torch.testing.assert_close(value, radius - 1, rtol=0, atol=0.03)
+
+
 def sheet() -> PointCloud:
     """A flat square with a square hole."""
     steps = torch.linspace(-1, 1, 25).double()
