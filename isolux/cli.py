@@ -174,6 +174,12 @@ def _parser() -> _Parser:
     points.add_argument(
         "--conf", "--config", type=Path, metavar="PATH", help="settings, a .conf or .json file"
     )
+    points.add_argument(
+        "--save-grid", type=Path, metavar="PATH", help="values on a grid, as .npz"
+    )
+    points.add_argument(
+        "--save-points", type=Path, metavar="PATH", help="the points that were used, as .npz"
+    )
     _add_json(points)
     conf = add("conf", _conf, "Print the resolved settings, or the names of presets.", True)
     conf.add_argument("conf", nargs="?", metavar="NAME_OR_PATH")
@@ -294,12 +300,18 @@ def _points(options: argparse.Namespace, settings: list[str]) -> int:
         raise IsADirectoryError(f"-o {options.output}: is a folder; name a file in it")
     if not options.cloud.exists():
         raise FileNotFoundError(f"{options.cloud}: no such file or folder")
-    _check_writable(options.output.parent, "-o", "-o PATH")
+    for name, path in (
+        ("-o", options.output),
+        ("--save-grid", options.save_grid),
+        ("--save-points", options.save_points),
+    ):
+        if path is not None:
+            _check_writable(path.parent, name, f"{name} PATH")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     progress = import_module("isolux.optimize.observers").shares
     with progress() as tell:
         result = import_module("isolux.points").reconstruct(
-            options.cloud, options.output, conf, tell
+            options.cloud, options.output, conf, tell, options.save_grid, options.save_points
         )
     _show(result, options.json)
     if not options.json:

@@ -1,5 +1,6 @@
 """A point cloud in, a mesh out."""
 
+import io
 import os
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from isolux.geometry.mesh import Mesh
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.statistics import mesh_statistics
 from isolux.optimize.points import PointsField, Tell, field_of, mesh_of, prepared
+from isolux.render.files import write_bytes
 
 __all__ = ["fit_points", "reconstruct"]
 
@@ -51,7 +53,12 @@ def fit_points(
 
 
 def reconstruct(
-    cloud_path: Path, mesh_path: Path, conf: PointsConf, tell: Tell = lambda text, share: None
+    cloud_path: Path,
+    mesh_path: Path,
+    conf: PointsConf,
+    tell: Tell = lambda text, share: None,
+    grid_path: Path | None = None,
+    points_path: Path | None = None,
 ) -> dict[str, Any]:
     """Read a cloud, fit its field, write its mesh.
 
@@ -61,6 +68,10 @@ def reconstruct(
             need them), .obj or .glb.
         conf: the settings.
         tell: told what is being done.
+        grid_path: for the field's values on a grid: `grid` [x, y, z] at the middles of voxels
+            (`mesh.resolution` of them along the longest side, or 128) and `bbox`, the box's
+            origin and size.
+        points_path: for the points that were used: `x`, `n`.
 
     Returns:
         What was read and made: points, cell size, the mesh's statistics, seconds.
@@ -84,6 +95,13 @@ def reconstruct(
             "voxel_size, mesh.watertight=true, or look at the normals (normals.source)"
         )
     write_mesh(mesh_path, drawn.mesh, drawn.colors)
+    if grid_path is not None:
+        low, high = field.bounds.double().numpy()
+        grid = field.sample_grid(conf.mesh.resolution or 128).float().numpy()
+        write_npz(grid_path, {"grid": grid, "bbox": np.stack([low, high - low])})
+    if points_path is not None:
+        assert cloud.normals is not None
+        write_npz(points_path, {"x": cloud.xyz.numpy(), "n": cloud.normals.numpy()})
     tell("done", 1.0)
     return {
         "points": {"read": len(read), "used": len(cloud)},
@@ -105,6 +123,13 @@ def write_mesh(path: Path, mesh: Mesh, colors: Tensor | None) -> None:
             write_glb(path, asset)
         case other:
             raise ValueError(f"{path}: meshes are written as .ply, .obj or .glb, not '{other}'")
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Arrays by name, as numpy reads them."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
 
 
 def _set_threads(conf: PointsConf) -> None:

@@ -96,7 +96,18 @@ class SplinesConf(Record):
     sampling: Literal["blue-noise", "random", "k-means"] = Field(
         "blue-noise", description="how points are chosen for centres"
     )
-    regularization: NotNegative = Field(1e-10, description="ridge")
+    placement: Literal["pairs", "points"] = Field(
+        "pairs", description="centres to both sides of a chosen point, or at it"
+    )
+    regularization: NotNegative | None = Field(
+        None, description="ridge; none takes it from the noise"
+    )
+    scale: Annotated[float, Field(ge=1, le=100)] = Field(
+        1.1, description="of the box that is meshed, relative to the points' own"
+    )
+    downsample_threshold: AtLeastOne = Field(
+        150_000, description="more points than this are averaged, one for each voxel"
+    )
     dtype: Literal["mixed", "float64", "float32"] = Field("mixed", description="precision")
     memory: Annotated[int, Field(ge=2**20)] = Field(
         2**31, description="that the matrices may take [bytes]"

@@ -147,7 +147,9 @@ def test_other_devices_sums_are_the_same(name: str) -> None:
         "laplacian": (laplacian, regularize._laplacian_there),
     }[name]
     faces = torch.tensor([[0, 1, 2], [2, 1, 3], [5, 4, 5]])  # vertex 6 is in none of them
-    shape, over = ((7, 3), faces) if name == "laplacian" else ((len(LATTICE.vertices),), LATTICE.edges)
+    shape, over = (
+        ((7, 3), faces) if name == "laplacian" else ((len(LATTICE.vertices),), LATTICE.edges)
+    )
     for values, indices in ((noise(*shape), over), (noise(*shape).abs(), over[:0])):
         one, other = (values.clone().requires_grad_() for _ in range(2))
         wanted, found = kernels(one, indices), torchs(other, indices)

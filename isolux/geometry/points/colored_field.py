@@ -1,4 +1,7 @@
-"""Fields of points that know their points' colours. Letters: n points."""
+"""What fields of points have beside values: colours, and grids of values.
+
+Letters: n points.
+"""
 
 import torch
 from jaxtyping import Float
@@ -40,3 +43,27 @@ class ColoredField(Field):
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
         """Value and gradient at points of the world."""
         return self.value(points), self.gradient(points)
+
+    @torch.no_grad()
+    def sample_grid(self, resolution: int = 128) -> Float[Tensor, "x y z"]:
+        """Values at the middles of the cells that `bounds` is cut into, float64.
+
+        Args:
+            resolution: cells along the longest side; they are cubes, or nearly.
+
+        Raises:
+            ValueError: a resolution below one.
+        """
+        if resolution < 1:
+            raise ValueError(f"resolution must be at least 1, got {resolution}")
+        low, high = self.bounds.double()
+        size = float((high - low).max()) / resolution
+        counts = ((high - low) / size).round().long().clamp_min(1).tolist()
+        axes = [
+            low[i] + (high[i] - low[i]) / n * (torch.arange(n, dtype=torch.float64) + 0.5)
+            for i, n in enumerate(counts)
+        ]
+        # A slice at a time: grids are large.
+        planes = [torch.cartesian_prod(at[None], axes[1], axes[2]) for at in axes[0]]
+        values = torch.stack([self.value(plane) for plane in planes])
+        return values.reshape(counts)

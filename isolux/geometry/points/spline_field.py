@@ -164,23 +164,6 @@ class SplineField(ColoredField):
             out[mixed] += gap[:, None] * far.share_gradient[mixed]
         return out.to(points)
 
-    def sample_grid(self, resolution: int | None = None) -> Float[Tensor, "x y z"]:
-        """Values at the centres of the cells that `bounds` is cut into, float64.
-
-        Args:
-            resolution: cells along the longest side; None: as fitted for.
-        """
-        size = self._cell_size(resolution, None)
-        low, high = self._bounds
-        counts = ((high - low) / size).round().long().clamp_min(1).tolist()
-        axes = [
-            low[i] + (high[i] - low[i]) / n * (torch.arange(n, dtype=torch.float64) + 0.5)
-            for i, n in enumerate(counts)
-        ]
-        planes = [torch.cartesian_prod(at[None], axes[1], axes[2]) for at in axes[0]]
-        values = torch.stack([self.value(plane) for plane in planes])
-        return values.reshape([len(axis) for axis in axes])
-
     @torch.no_grad()
     def extract_mesh(
         self,
