@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["occupied", "voxel_size_for"]
+__all__ = ["occupied", "target_points", "voxel_size_for"]
+
+_ENOUGH = 5.0  # points in a cell to measure density by
 
 
 def occupied(local: Any, size: float) -> int:
@@ -19,23 +21,29 @@ def occupied(local: Any, size: float) -> int:
 
 
 def voxel_size_for(local: Any, extent: float, target: float) -> float:
-    """The cell size at which `target` points lie in an occupied cell, on average.
+    """The cell size at which a cell that the surface crosses holds `target` points.
+
+    Measured where cells hold several points, and taken to go with the square of the size from
+    there: few points fill only some of the small cells that the surface crosses.
 
     Args:
         local: float64 [n, 3], none negative.
         extent: the longest side of their box.
-        target: points a cell.
+        target: points a cell, on average.
     """
-    # Steps of a factor of two, and a straight line between logarithms.
     size = extent / 4.0
-    before: tuple[float, float] | None = None
-    for _ in range(18):
+    for _ in range(16):
         mean = len(local) / occupied(local, size)
-        if mean <= target:
-            if before is None or mean == before[1]:
-                return size
-            share = np.log(target / mean) / np.log(before[1] / mean)
-            return float(size * (before[0] / size) ** share)
-        before = size, mean
-        size *= 0.5
-    return size
+        if mean < 2 * _ENOUGH:
+            break
+        size *= 0.5 if mean > 8 * _ENOUGH else 0.7071
+    return float(size * np.sqrt(target / mean))
+
+
+def target_points(count: int) -> float:
+    """Points wanted in a cell, of so many points in all.
+
+    Normals carry detail finer than the points' spacing, so that small clouds gain from small
+    cells; in large ones it costs too much.
+    """
+    return float(np.clip(0.3 * (count / 1e4) ** (1 / 3), 0.3, 1.5))

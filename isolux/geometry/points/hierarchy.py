@@ -15,13 +15,14 @@ import torch
 from isolux.geometry.points.assembly import assemble, residuals
 from isolux.geometry.points.cloud import Frame, PointCloud
 from isolux.geometry.points.conjugate_gradients import solve
-from isolux.geometry.points.density import voxel_size_for
+from isolux.geometry.points.density import target_points, voxel_size_for
 from isolux.geometry.points.extraction import Level
 from isolux.geometry.points.far_field import far_field
 from isolux.geometry.points.hierarchy_field import HierarchyField
 from isolux.geometry.points.hierarchy_options import HierarchyOptions
 from isolux.geometry.points.octree import Samples, dilated, first_samples, prolonged
 from isolux.geometry.points.trimming import Support
+from isolux.geometry.points.weights import RIDGE, Weights, WeightSearch
 
 __all__ = ["fit_hierarchy"]
 
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 _BASE = 24  # cells of the coarsest level along the longest side of the points' box
 _MARGIN = 5  # cells of it on every side
 _ANCHOR = 0.3
+_FINEST = 500_000  # cells along an axis, of what a key can hold
+_SEARCHED = 3  # of the finest levels, on which weights are chosen
 
 
 def fit_hierarchy(
@@ -50,28 +53,63 @@ def fit_hierarchy(
     """
     options = options or HierarchyOptions()
     tell = progress or (lambda text, share: None)
-    if cloud.normals is None:
-        raise ValueError("the cloud has no normals: estimate them first (estimate_normals)")
     tell("points", 0.0)
-    xyz, normals = cloud.xyz.numpy(), cloud.normals.numpy()
+    normals = _checked_normals(cloud)
+    xyz = cloud.xyz.numpy()
     low, high = xyz.min(0), xyz.max(0)
     extent = float((high - low).max())
     size = _voxel_size(xyz - low, extent, options)
+    if extent / size > _FINEST:
+        raise ValueError(
+            f"voxel_size {size:g} is too small for points that extend over {extent:g}: "
+            f"at most {_FINEST} cells lie along an axis"
+        )
     top = max(int(np.ceil(np.log2(extent / size / _BASE))), 0)
-    shape = np.ceil((high - low) / (size * 2**top)).astype(int) + 2 * _MARGIN
-    frame = Frame(torch.from_numpy(0.5 * (low + high) - 0.5 * size * 2**top * shape), size)
+    counts = np.ceil((high - low) / (size * 2**top)).astype(int) + 2 * _MARGIN
+    shape = int(counts[0]), int(counts[1]), int(counts[2])
+    frame = Frame(torch.from_numpy(0.5 * (low + high) - 0.5 * size * 2**top * counts), size)
     local = frame.local(cloud.xyz).numpy()
-    samples = [first_samples(local, normals, np.ones(len(local), np.float32))]
+    points = local, normals, np.ones(len(local), np.float32)
+    samples = [first_samples(*points)]
     for _ in range(top):
         samples.append(samples[-1].coarser())
-    support = _support(samples[0], len(local), local)
+    free = options.value_weight is None, options.smoothness is None
+    search = WeightSearch(points, samples[0].cells, free, options.solver_tol)
+    may_stop = options.voxel_size is None and options.depth is None
+    may_stop = may_stop and options.detail_level is None
     levels: list[Level] = []
+    weights, score = _given(options), np.inf
     for number in range(top, -1, -1):
         tell(f"level {top - number + 1} of {top + 1}", 1 - (number + 1) / (top + 2))
+        if number < min(top, _SEARCHED) and search.able and any(free):
+            begin = [weights, weights.finer(free)] if score < np.inf else [weights]
+            weights, found = search.best(number, samples[number], levels[0], begin)
+            if may_stop and number == 0 and found > score:
+                break
+            score = found
         coarser = levels[0] if levels else None
-        levels.insert(0, _level(samples[number], number, coarser, tuple(shape), options))
+        part = samples[number]
+        levels.insert(0, _level(part, number, coarser, shape, weights, options))
     tell("done", 1.0)
-    return HierarchyField(frame, levels, support)
+    unused = top + 1 - len(levels)
+    return _field(frame, levels, samples, unused, local)
+
+
+def _checked_normals(cloud: PointCloud) -> Any:
+    """The normals; what `fit_hierarchy` cannot use raises."""
+    if cloud.normals is None:
+        raise ValueError("the cloud has no normals: estimate them first (estimate_normals)")
+    if len(cloud) < 4:
+        raise ValueError(f"a surface needs at least 4 points, got {len(cloud)}")
+    finite = cloud.xyz.isfinite().all() and cloud.normals.isfinite().all()
+    if not bool(finite):
+        raise ValueError("the cloud has points or normals that are not finite: clean it first")
+    spread = torch.linalg.svdvals(cloud.xyz - cloud.xyz.mean(0)) / len(cloud) ** 0.5
+    if not bool(spread[1] > 1e-6 * spread[0]):
+        raise ValueError("the points lie on one line or in one place; they span no surface")
+    if not bool((cloud.normals.norm(dim=1) > 0.5).any()):
+        raise ValueError("the normals are all zero: estimate them first (estimate_normals)")
+    return cloud.normals.numpy()
 
 
 def _voxel_size(local: Any, extent: float, options: HierarchyOptions) -> float:
@@ -80,18 +118,32 @@ def _voxel_size(local: Any, extent: float, options: HierarchyOptions) -> float:
     if options.depth is not None:
         return float(1.1 * extent / 2**options.depth)
     detail = options.detail_level
-    points = 1.0 if detail is None else 20.0 - 19.0 * detail  # in an occupied cell
+    points = target_points(len(local)) if detail is None else 20.0 - 19.0 * detail
     return voxel_size_for(local, extent, points)
 
 
-def _support(samples: Samples, points: int, local: Any) -> Support:
-    mask = (1 << 20) - 1
+def _field(
+    frame: Frame, levels: list[Level], pyramid: list[Samples], unused: int, local: Any
+) -> HierarchyField:
+    """The field in the units of its finest level, `unused` levels above the first samples."""
+    size = np.float32(2.0**unused)
+    levels = [Level(x.rows, x.coefficient / size, x.addition / size) for x in levels]
+    mask, samples = (1 << 20) - 1, pyramid[unused]
     cell = samples.key >> 3
     corner = np.stack([cell >> 40, cell >> 20 & mask, cell & mask], -1).astype(np.float32)
     places = corner + samples.fraction.reshape(-1, 3)
-    # A surface crosses about 1.5 cells for each of its squares of a cell's size.
-    spacing = float(np.sqrt(len(samples.cells) / 1.5 / points))
-    return Support(places, max(spacing, 1.0), (local.min(0), local.max(0)))
+    spacing = _spacing(pyramid, len(local)) / float(size)
+    box = local.min(0) / size, local.max(0) / size
+    support = Support(places, spacing, box)
+    return HierarchyField(Frame(frame.origin, frame.scale * float(size)), levels, support)
+
+
+def _spacing(pyramid: list[Samples], points: int) -> float:
+    """The typical distance between points, in cells of the first samples."""
+    full = [i for i, part in enumerate(pyramid) if points >= 5 * len(part.cells)]
+    number = full[0] if full else len(pyramid) - 1
+    # A surface crosses about 1.5 cells for each square of a cell's size.
+    return float(2.0**number * np.sqrt(len(pyramid[number].cells) / 1.5 / points))
 
 
 def _level(
@@ -99,6 +151,7 @@ def _level(
     number: int,
     coarser: Level | None,
     shape: tuple[int, int, int],
+    weights: Weights,
     options: HierarchyOptions,
 ) -> Level:
     """Fit what this level adds to the coarser ones."""
@@ -106,7 +159,7 @@ def _level(
     if coarser is None:
         rows = _box_rows(shape)
         start, distance = far_field(samples, shape)
-        extra = np.where(distance >= 2, _ANCHOR, 1e-4).astype(np.float32)
+        extra = np.where(distance >= 2, _ANCHOR, RIDGE).astype(np.float32)
         border = _border(shape)
         start = np.where(border, np.maximum(np.abs(start), 1), start).astype(np.float32)
         extra[border] = 10.0
@@ -115,12 +168,15 @@ def _level(
         rows = dilated(samples.cells, options.dilation)
         before = prolonged(rows, coarser.rows, coarser.coefficient)
         start = before / size
-        extra = np.full(len(rows), 1e-4, np.float32)
-    value, slope, smooth = _weights(options)
-    weight = samples.weight * np.float32(len(samples.cells) / samples.weight.sum())
-    system = assemble(rows, samples, value * weight, slope * weight, smooth, extra, start)
+        extra = np.full(len(rows), RIDGE, np.float32)
+    mass = samples.weight * np.float32(len(samples.cells) / samples.weight.sum())
+    system = assemble(
+        *(rows, samples, np.float32(weights.value) * mass, np.float32(weights.normal) * mass),
+        *(weights.smoothness, extra, start),
+    )
     solution, steps, left = solve(system, start, options.solver_tol, options.max_iter)
     if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("level %d: %s", number, weights)
         _report(number, rows, samples, system.entries, solution, steps, left)
     if coarser is None:
         solution = np.where(border, np.maximum(solution, 0.5), solution)
@@ -147,11 +203,13 @@ def _report(
     )
 
 
-def _weights(options: HierarchyOptions) -> tuple[np.float32, np.float32, float]:
-    value = 1.0 if options.value_weight is None else options.value_weight
-    slope = 1.0 if options.normal_weight is None else options.normal_weight
-    smooth = 1e-3 if options.smoothness is None else options.smoothness
-    return np.float32(value), np.float32(slope), smooth
+def _given(options: HierarchyOptions) -> Weights:
+    plain = Weights()
+    return Weights(
+        plain.value if options.value_weight is None else options.value_weight,
+        plain.normal if options.normal_weight is None else options.normal_weight,
+        plain.smoothness if options.smoothness is None else options.smoothness,
+    )
 
 
 def _box_rows(shape: tuple[int, int, int]) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "dilated",
     "first_samples",
     "prolonged",
+    "subset",
     "united",
 ]
 
@@ -54,13 +55,14 @@ class Samples:
         return _merged(parents, self.fraction, self.normal, self.weight, up=True)
 
 
-def first_samples(local: Any, normal: Any, weight: Any) -> Samples:
-    """Average points over eighths of cells of level 0.
+def first_samples(local: Any, normal: Any, weight: Any, average: bool = True) -> Samples:
+    """Points as samples of cells of edge one.
 
     Args:
         local: float64 [n, 3], in cells, none negative.
         normal: float32 [n, 3].
         weight: float32 [n], positive.
+        average: those in one eighth of a cell become one sample; otherwise each is one.
     """
     keys, fraction = np.empty(len(local), np.int64), np.empty(3 * len(local), np.float32)
     flat = np.ascontiguousarray(local).reshape(-1)
@@ -68,7 +70,12 @@ def first_samples(local: Any, normal: Any, weight: Any) -> Samples:
         kernels.sample_keys,
         [(flat, keys, fraction, *part) for part in chunks(len(local), _CHUNK)],
     )
-    return _merged(keys, fraction, np.ascontiguousarray(normal).reshape(-1), weight, up=False)
+    normal = np.ascontiguousarray(normal).reshape(-1)
+    if average:
+        return _merged(keys, fraction, normal, weight, up=False)
+    order = np.argsort(keys)
+    place, turned = fraction.reshape(-1, 3)[order], normal.reshape(-1, 3)[order]
+    return _with_cells(keys[order], place.reshape(-1), turned.reshape(-1), weight[order])
 
 
 def _merged(keys: Any, fraction: Any, normal: Any, weight: Any, up: bool) -> Samples:
@@ -78,9 +85,15 @@ def _merged(keys: Any, fraction: Any, normal: Any, weight: Any, up: bool) -> Sam
     key, total = np.empty(size, np.int64), np.empty(size, np.float32)
     place, mean = np.empty(3 * size, np.float32), np.empty(3 * size, np.float32)
     kernels.merge(order, keys, fraction, normal, weight, up, key, place, mean, total)
-    cells, first = np.empty(size, np.int64), np.empty(size + 1, np.int32)
+    return _with_cells(key, place, mean, total)
+
+
+def _with_cells(key: Any, fraction: Any, normal: Any, weight: Any) -> Samples:
+    cells, first = np.empty(len(key), np.int64), np.empty(len(key) + 1, np.int32)
     count = kernels.cells_of(key, cells, first)
-    return Samples(key, place, mean, total, cells[:count].copy(), first[: count + 1].copy())
+    return Samples(
+        key, fraction, normal, weight, cells[:count].copy(), first[: count + 1].copy()
+    )
 
 
 def dilated(cells: Any, times: int = 1) -> Any:
@@ -114,3 +127,24 @@ def prolonged(fine: Any, coarse: Any, coefficient: Any) -> Any:
         [(fine, coarse, coefficient, out, *part) for part in chunks(len(fine), _CHUNK)],
     )
     return out
+
+
+def subset(local: Any, cells: Any, block: int, most: int) -> Any:
+    """Points that lie in some blocks of 2^block cells, which hold about `most` of the cells.
+
+    Args:
+        local: float64 [n, 3], in cells.
+        cells: all occupied ones.
+        block: as a power of two.
+        most: cells that are wanted.
+
+    Returns:
+        Their numbers, rising. Which blocks is a matter of their place alone.
+    """
+    place = np.floor(local).astype(np.int64) >> block
+    # Fibonacci hashing: the highest bits of a product with an odd number.
+    key = (place[:, 0] << 40 | place[:, 1] << 20 | place[:, 2]).astype(np.uint64)
+    key ^= key >> np.uint64(29)
+    key *= np.uint64(0x9E3779B97F4A7C15)
+    share = min(1.0, most / max(len(cells), 1))
+    return np.flatnonzero(key <= np.uint64(share * (2**64 - 2**12)))

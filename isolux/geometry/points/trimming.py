@@ -8,7 +8,8 @@ from scipy.spatial import cKDTree
 
 __all__ = ["Support", "trimmed"]
 
-_SPACINGS = 6.0  # that a gap between points may be wide, for the surface to be kept across it
+_SPACINGS = 3.0  # of the points that the surface may go on beyond them
+_CELLS = 2.0  # at least
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def trimmed(
         limit: in the frame's units; None takes a few spacings of the points.
     """
     if limit is None:
-        limit = max(_SPACINGS * support.spacing, 4.0)
+        limit = max(_SPACINGS * support.spacing, _CELLS)
     distance, _ = cKDTree(support.points, balanced_tree=False, compact_nodes=False).query(
         vertices, distance_upper_bound=limit
     )

@@ -1,0 +1,166 @@
+"""Weights of the energy, chosen by points that are held out.
+
+Noise decides how far values, gradients and smoothness are to be trusted, and no formula knows
+it. A few blocks of the finest level are fitted without every tenth point, with some weights;
+those that predict the held-out points best are taken. Letters: n points, s samples, c cells.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from isolux.geometry.points.assembly import assemble, residuals
+from isolux.geometry.points.conjugate_gradients import solve
+from isolux.geometry.points.extraction import Level
+from isolux.geometry.points.octree import (
+    Samples,
+    dilated,
+    first_samples,
+    prolonged,
+    subset,
+    united,
+)
+
+__all__ = ["RIDGE", "WeightSearch", "Weights"]
+
+RIDGE = 1e-4  # of the difference from the coarser levels, where nothing else says anything
+_CELLS = 6000  # that are fitted to choose weights
+_BLOCK = 4  # cells of a block along an axis, as a power of two
+_HELD_OUT = 10  # one in so many points
+_LEAST = 20  # points to judge by
+_STEPS = 200  # of the solver for one trial
+_VALUES = (3.0, 1.0, 0.3, 0.1, 0.03)
+_SMOOTHNESS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of an energy in cells: see `assembly`. They hold for an occupied cell, on average."""
+
+    value: float = 1.0
+    normal: float = 1.0
+    smoothness: float = 1e-2
+
+    def finer(self, free: tuple[bool, bool]) -> "Weights":
+        """The same energy per area on cells of half the size, as far as it may be changed."""
+        value = self.value / 4 if free[0] else self.value
+        smoothness = self.smoothness * 4 if free[1] else self.smoothness
+        return Weights(value, self.normal, smoothness)
+
+
+class WeightSearch:
+    """Points of a few blocks, a tenth of them held out, and the weights tried on each level.
+
+    Args:
+        points: local float64 [n, 3] in finest cells, normals float32 [n, 3], weights
+            float32 [n].
+        cells: the occupied finest cells.
+        free: whether the value's weight, and the smoothness, may be changed.
+        tolerance: of the solver.
+    """
+
+    def __init__(
+        self,
+        points: tuple[Any, Any, Any],
+        cells: Any,
+        free: tuple[bool, bool],
+        tolerance: float,
+    ) -> None:
+        local, normal, weight = points
+        chosen = subset(local, cells, _BLOCK, _CELLS)
+        held = np.zeros(len(chosen), bool)
+        held[::_HELD_OUT] = True
+        rest, out = chosen[~held], chosen[held]
+        self.train = local[rest], normal[rest], weight[rest]
+        self.test = local[out], normal[out], weight[out]
+        self.free = free
+        self.tolerance = tolerance
+        self.able = len(out) >= _LEAST
+
+    def best(
+        self, number: int, samples: Samples, coarser: Level, starts: list[Weights]
+    ) -> tuple[Weights, float]:
+        """The weights that predict the held-out points best, and how badly they do it.
+
+        Args:
+            number: of the level; 0 is the finest.
+            samples: all of the level's.
+            coarser: the level above.
+            starts: the search begins at the best of these.
+        """
+        trial = _Trial(self, number, samples, coarser)
+        start = min(starts, key=trial)
+        for _ in range(2):
+            before = start
+            if self.free[0]:
+                start = _walk(trial, start, "value", _VALUES)
+            if self.free[1]:
+                start = _walk(trial, start, "smoothness", _SMOOTHNESS)
+            if start == before:
+                break
+        return start, trial(start)
+
+
+def _walk(
+    score: Callable[[Weights], float], weights: Weights, name: str, ladder: tuple[float, ...]
+) -> Weights:
+    """Up or down a ladder of one weight while the score falls."""
+    now = max(getattr(weights, name), 1e-30)
+    at = min(range(len(ladder)), key=lambda i: abs(np.log(ladder[i] / now)))
+    best = score(weights)
+    for step in (-1, 1):
+        moved = False
+        while 0 <= at + step < len(ladder):
+            changed = replace(weights, **{name: ladder[at + step]})
+            found = score(changed)
+            if found >= best:
+                break
+            best, weights, at, moved = found, changed, at + step, True
+        if moved:
+            break
+    return weights
+
+
+class _Trial:
+    """The score of weights on one level; what was tried is remembered."""
+
+    def __init__(
+        self, search: WeightSearch, number: int, samples: Samples, coarser: Level
+    ) -> None:
+        size = 2.0**number
+        self.train = first_samples(search.train[0] / size, *search.train[1:])
+        self.test = first_samples(search.test[0] / size, *search.test[1:], average=False)
+        self.rows = dilated(united(self.train.cells, self.test.cells))
+        before = prolonged(self.rows, coarser.rows, coarser.coefficient)
+        self.start = before / np.float32(size)
+        mean = float(samples.weight.sum()) / len(samples.cells)
+        share = 1 - 1 / _HELD_OUT
+        self.weight = self.train.weight * np.float32(1 / (share * mean))
+        self.extra = np.full(len(self.rows), RIDGE, np.float32)
+        self.tolerance = search.tolerance
+        self.size = size
+        self.known: dict[Weights, float] = {}
+
+    def __call__(self, weights: Weights) -> float:
+        """The logarithm of the likelihood whose variances fit best, less is better."""
+        if weights not in self.known:
+            value_weight = np.float32(weights.value) * self.weight
+            system = assemble(
+                *(self.rows, self.train, value_weight),
+                *(np.float32(weights.normal) * self.weight, weights.smoothness),
+                *(self.extra, self.start),
+            )
+            solution, _, _ = solve(system, self.start, self.tolerance, _STEPS)
+            value, slope = residuals(self.rows, solution, self.test)
+            # One number along the normal, two across it.
+            along, across = _robust(self.size * value), _robust(slope)
+            self.known[weights] = float(np.log(along) + 2 * np.log(across))
+        return self.known[weights]
+
+
+def _robust(residual: Any) -> float:
+    """The mean square, without the largest twentieth."""
+    square = np.sort(residual.astype(np.float64) ** 2)
+    return float(square[: max(1, len(square) - len(square) // 20)].mean()) + 1e-12
