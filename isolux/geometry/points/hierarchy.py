@@ -32,6 +32,8 @@ _BASE = 24  # cells of the coarsest level along the longest side of the points' 
 _MARGIN = 5  # cells of it on every side
 _ANCHOR = 0.3
 _FINEST = 500_000  # cells along an axis, of what a key can hold
+_WORSE = 0.1  # by which the finest level must predict worse to be left out
+_UNUSUAL = 6.0  # median residuals, from where on a sample counts for less
 _SEARCHED = 3  # of the finest levels, on which weights are chosen
 
 
@@ -84,7 +86,8 @@ def fit_hierarchy(
         if number < min(top, _SEARCHED) and search.able and any(free):
             begin = [weights, weights.finer(free)] if score < np.inf else [weights]
             weights, found = search.best(number, samples[number], levels[0], begin)
-            if may_stop and number == 0 and found > score:
+            _log.debug("level %d predicts to %.3f, the one above to %.3f", number, found, score)
+            if may_stop and number == 0 and found > score + _WORSE:
                 break
             score = found
         coarser = levels[0] if levels else None
@@ -170,6 +173,8 @@ def _level(
         start = before / size
         extra = np.full(len(rows), RIDGE, np.float32)
     mass = samples.weight * np.float32(len(samples.cells) / samples.weight.sum())
+    if options.robust and coarser is not None:
+        mass *= _trust(residuals(rows, start, samples)[0])
     system = assemble(
         *(rows, samples, np.float32(weights.value) * mass, np.float32(weights.normal) * mass),
         *(weights.smoothness, extra, start),
@@ -182,6 +187,12 @@ def _level(
         solution = np.where(border, np.maximum(solution, 0.5), solution)
     solution = (solution * size).astype(np.float32)
     return Level(rows, solution, solution - before)
+
+
+def _trust(residual: Any) -> Any:
+    """Weights that fall where the coarser levels' field is many cells off (Geman, McClure)."""
+    usual = max(1.0, _UNUSUAL * float(np.median(np.abs(residual))))
+    return 1 / (1 + (residual / np.float32(usual)) ** 2) ** 2
 
 
 def _report(

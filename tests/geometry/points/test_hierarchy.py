@@ -1,6 +1,7 @@
 """Fields from oriented points: exact planes, symmetry, signs, closed meshes, bad input."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,6 +154,20 @@ def test_noise_is_smoothed() -> None:
     noise = 0.02 * torch.randn(5000, 3, generator=torch.Generator().manual_seed(7))
     mesh = fit_hierarchy(PointCloud(cloud.xyz + noise, cloud.normals)).extract_mesh()
     assert float((mesh.vertices.norm(dim=-1) - 1).abs().mean()) < 0.005
+
+
+def test_outliers_count_for_little() -> None:
+    cloud, draw = ball(5000), torch.Generator().manual_seed(8)
+    assert cloud.normals is not None
+    stray = torch.rand(100, 3, generator=draw).double() * 3 - 1.5
+    aimless = torch.nn.functional.normalize(torch.randn(100, 3, generator=draw), dim=-1)
+    dirty = PointCloud(torch.cat([cloud.xyz, stray]), torch.cat([cloud.normals, aimless]))
+    away = []
+    for robust in (False, True):
+        options = replace(FIXED, depth=6, smoothness=0.1, robust=robust)
+        field = fit_hierarchy(dirty, options)
+        away.append(float(field.value(stray).abs().mean()))
+    assert away[1] > away[0]  # the field passes the strays by
 
 
 def test_an_open_sheet_is_trimmed_and_closed_on_request() -> None:
