@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isolux.optimize.points import PointsField
-    from isolux.points import Array
+    from isolux.points import Array, Places
     from isolux.train import Run
 
 __all__ = ["Run", "__version__", "fit_points", "load", "train"]
@@ -62,7 +62,7 @@ def fit_points(
     xyz: "Array",
     normals: "Array | None" = None,
     *,
-    sensor: "Array | None" = None,
+    sensor: "Places | None" = None,
     colors: "Array | None" = None,
     solver: str = "hierarchy",
     **settings: object,

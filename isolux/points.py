@@ -27,12 +27,13 @@ from isolux.render.files import write_bytes
 __all__ = ["fit_points", "reconstruct"]
 
 Array = Tensor | np.ndarray | Sequence[Sequence[float]]
+Places = Array | Sequence[float]  # one for all points, or one for each
 
 
 def fit_points(
     xyz: Array,
     normals: Array | None,
-    sensor: Array | None,
+    sensor: Places | None,
     colors: Array | None,
     conf: PointsConf,
 ) -> PointsField:
@@ -152,7 +153,7 @@ def _rows(name: str, value: Array | None, count: int | None, dtype: torch.dtype)
     return tensor.detach().cpu().to(dtype)
 
 
-def _places(sensor: Array | None, count: int) -> Tensor | None:
+def _places(sensor: Places | None, count: int) -> Tensor | None:
     """One place for all points, or one for each."""
     if sensor is None:
         return None
