@@ -25,7 +25,7 @@ from isolux.geometry.points.extraction import (
     finer,
     inner_cells,
 )
-from isolux.geometry.points.trimming import Support, trimmed
+from isolux.geometry.points.trimming import Support, trimmed, with_points
 
 __all__ = ["HierarchyField"]
 
@@ -126,17 +126,23 @@ class HierarchyField(ColoredField):
             refine: how many times the cells are halved once more.
             trim: the surface farther than this from all points is left out, in world units;
                 None takes some spacings of the points.
-            watertight: leave nothing out.
+            watertight: leave nothing out for its distance, so that the mesh is closed. Parts
+                that no point lies on are left out all the same.
 
         Returns:
             Vertices in float32, or in float64 where float32 would lose more than a
             millionth of the extent. Zero faces where nothing is left.
         """
         down = self._levels_down(resolution, voxel_size) + refine
+        limit = np.inf
+        if not watertight:
+            limit = self.support.reach if trim is None else trim / self.frame.scale
         top = len(self.levels) - 1
         rows, coefficient = self.levels[top].rows, self.levels[top].coefficient
         cells = crossed_cells(inner_cells(rows), rows, coefficient)
         for number in range(top - 1, -1 - down, -1):
+            if number > 0:  # few cells, whose children would be many
+                cells = self._within(cells, 2.0 ** (number + 1), limit)
             level = self.levels[number] if number >= 0 else None
             cells, rows, coefficient = finer(cells, rows, coefficient, level)
             if number > -down:
@@ -144,10 +150,19 @@ class HierarchyField(ColoredField):
         local, faces, _ = draw(cells, rows, coefficient)
         local *= 0.5**down
         if not watertight:
-            limit = None if trim is None else trim / self.frame.scale
             local, faces = trimmed(local, faces, self.support, limit)
+        local, faces = with_points(local, faces, self.support)
         world = self.frame.world(torch.from_numpy(local))
         return Mesh(_narrowed(world), torch.from_numpy(faces))
+
+    def _within(self, cells: Any, size: float, limit: float) -> Any:
+        """Those of a level's cells that faces within the limit may come from."""
+        if limit == np.inf:
+            return cells
+        mask = (1 << 20) - 1
+        corner = np.stack([cells >> 40, cells >> 20 & mask, cells & mask], -1)
+        # A vertex is less than a cell from its middle, a neighbour's less than two more.
+        return cells[self.support.near(size * (corner + 0.5), limit + 3.0 * size)]
 
     def _levels_down(self, resolution: int | None, voxel_size: float | None) -> int:
         """How many levels below the finest the triangles are; negative: above."""

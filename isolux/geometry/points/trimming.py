@@ -1,15 +1,23 @@
-"""What of a surface is near the points that it was made from."""
+"""What of a surface is near the points that it was made from.
+
+Letters: n points, v vertices, f faces.
+"""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-__all__ = ["Support", "trimmed"]
+__all__ = ["Support", "trimmed", "with_points"]
 
 _SPACINGS = 3.0  # of the points that the surface may go on beyond them
 _CELLS = 2.0  # at least
+_VOTES = 100_000  # points that are asked which part they lie on
+_SHARE = 0.1  # of the votes that a part of its size should have
 
 
 @dataclass(frozen=True)
@@ -20,26 +28,56 @@ class Support:
     spacing: float  # between points, typically
     box: tuple[Any, Any]  # float64 [3] each: the lowest and highest coordinates
 
+    @property
+    def reach(self) -> float:
+        """How far from the points a surface goes on unless it is said: a few spacings."""
+        return max(_SPACINGS * self.spacing, _CELLS)
 
-def trimmed(
-    vertices: Any, faces: Any, support: Support, limit: float | None
-) -> tuple[Any, Any]:
+    def near(self, places: Any, limit: float) -> Any:
+        """Which places [p, 3] lie within `limit` of a point."""
+        distance, _ = self._tree.query(places, distance_upper_bound=limit)
+        return distance <= limit
+
+    @cached_property
+    def _tree(self) -> Any:
+        return cKDTree(self.points, balanced_tree=False, compact_nodes=False)
+
+
+def trimmed(vertices: Any, faces: Any, support: Support, limit: float) -> tuple[Any, Any]:
     """The faces whose vertices all lie within `limit` of the points, and their vertices.
 
     Args:
         vertices: float64 [v, 3].
         faces: int32 [f, 3].
         support: the points.
-        limit: in the frame's units; None takes a few spacings of the points.
+        limit: in the frame's units.
     """
-    if limit is None:
-        limit = max(_SPACINGS * support.spacing, _CELLS)
-    distance, _ = cKDTree(support.points, balanced_tree=False, compact_nodes=False).query(
-        vertices, distance_upper_bound=limit
-    )
-    near = distance <= limit
-    kept = faces[near[faces].all(1)]
+    return _only(vertices, faces, support.near(vertices, limit)[faces].all(1))
+
+
+def with_points(vertices: Any, faces: Any, support: Support) -> tuple[Any, Any]:
+    """The connected parts that the points lie on.
+
+    Beside a sharp edge a smooth field may close a bubble: near the points, but every point is
+    nearer to the surface itself.
+    """
+    pairs = faces[:, [0, 1, 1, 2]].reshape(-1, 2)
+    size = len(vertices)
+    edges = coo_matrix((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(size, size))
+    count, part = connected_components(edges, directed=False)
+    if count < 2:
+        return vertices, faces
+    voters = support.points[:: max(1, -(-len(support.points) // _VOTES))]
+    _, nearest = cKDTree(vertices, balanced_tree=False, compact_nodes=False).query(voters)
+    votes = np.bincount(part[nearest], minlength=count)
+    expected = np.bincount(part, minlength=count) * (len(voters) / max(size, 1))
+    return _only(vertices, faces, (votes >= _SHARE * expected)[part[faces[:, 0]]])
+
+
+def _only(vertices: Any, faces: Any, kept: Any) -> tuple[Any, Any]:
+    """Some of the faces, with the vertices that they use."""
+    faces = faces[kept]
     used = np.zeros(len(vertices), bool)
-    used[kept.reshape(-1)] = True
+    used[faces.reshape(-1)] = True
     number = np.cumsum(used) - 1
-    return vertices[used], number[kept].astype(np.int32)
+    return vertices[used], number[faces].astype(np.int32)
