@@ -22,13 +22,23 @@ __all__ = ["System", "assemble", "residuals"]
 
 _ROWS = 8192  # a task's
 _CELLS = 8192
+_SHORT = 1 << 16  # what numbers of 16 bits can tell apart
+
+
+Block = tuple[Any, Any, Any, Any]
+"""Where rows begin (int32), columns (uint16 where that is enough, or int32), entries
+(float32), the later rows (int32)."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A symmetric matrix in blocks of rows, and the right side. Flat arrays."""
+    """A symmetric matrix in blocks of rows, and the right side. Flat arrays.
 
-    blocks: list[tuple[Any, Any, Any]]  # where rows begin, columns (int32), entries (float32)
+    Only entries right of the diagonal are stored. A block's columns have numbers of its own:
+    first its rows, then the later rows that it needs, which it lists.
+    """
+
+    blocks: list[Block]
     ranges: list[tuple[int, int]]  # the rows of each block
     diagonal: Any  # float32 [m]
     right: Any  # float32 [m]
@@ -39,7 +49,7 @@ class System:
 
     @property
     def entries(self) -> int:
-        """How many entries are stored."""
+        """How many entries are stored, beside the diagonal."""
         return sum(len(block[1]) for block in self.blocks)
 
 
@@ -65,7 +75,7 @@ def assemble(
     """
     ranges = chunks(len(rows), _ROWS)
     parts = parallel_for(
-        kernels.assemble_rows,
+        _block,
         [
             (
                 *(rows, samples.cells, samples.first, samples.fraction, samples.normal),
@@ -75,11 +85,19 @@ def assemble(
         ],
     )
     return System(
-        [part[:3] for part in parts],
+        [part[0] for part in parts],
         ranges,
-        np.concatenate([part[3] for part in parts]),
-        np.concatenate([part[4] for part in parts]) + extra * wanted,
+        np.concatenate([part[1] for part in parts]),
+        np.concatenate([part[2] for part in parts]) + extra * wanted,
     )
+
+
+def _block(*arguments: Any) -> tuple[Block, Any, Any]:
+    """A block, its diagonal and its right side."""
+    begin, columns, entries, beyond, *ends = kernels.assemble_rows(*arguments)
+    if len(begin) + len(beyond) <= _SHORT:
+        columns = columns.astype(np.uint16)
+    return (begin, columns, entries, beyond), ends[0], ends[1]
 
 
 def residuals(rows: Any, coefficient: Any, samples: Samples) -> tuple[Any, Any]:

@@ -2,7 +2,9 @@
 
 A cell's 27 splines are products of three one-dimensional ones, and so are the entries that a
 sample adds. Each row gathers from the 27 cells about it, so that no two rows write to one
-place.
+place. The matrix is symmetric: a row has its diagonal and the entries right of it.
+
+A row's neighbours are numbered by their steps along x, y, z: 62 + 25 dx + 5 dy + dz.
 """
 
 from typing import Any
@@ -42,7 +44,10 @@ def _add_samples(
     entry: Any,
     base: int,
 ) -> float:
-    """A cell's samples: products of one of its splines with all 27. Returns the right side."""
+    """A cell's samples: products of one of its splines with itself and those behind it.
+
+    Returns the right side.
+    """
     right = 0.0
     for s in range(begin, end):
         for axis in range(3):
@@ -64,9 +69,13 @@ def _add_samples(
                 )
                 v = gx * yz
                 at = base + 5 * j + k
-                entry[at] += u * value[0] + v * slope[0]
-                entry[at + 25] += u * value[1] + v * slope[1]
-                entry[at + 50] += u * value[2] + v * slope[2]
+                behind = at + 25 * qx >= 62
+                if qx == 0 and behind:
+                    entry[at] += u * value[0] + v * slope[0]
+                if qx == 0 or (qx == 1 and behind):
+                    entry[at + 25] += u * value[1] + v * slope[1]
+                if qx < 2 or behind:
+                    entry[at + 50] += u * value[2] + v * slope[2]
     return right
 
 
@@ -79,16 +88,28 @@ def _smooth(entry: Any, column: Any, smoothness: float) -> None:
         high, higher = column[62 + step] >= 0, column[62 + 2 * step] >= 0
         if low and high:
             entry[62] += 4 * smoothness
-            entry[62 - step] -= 2 * smoothness
             entry[62 + step] -= 2 * smoothness
         if low and lower:
             entry[62] += smoothness
-            entry[62 - step] -= 2 * smoothness
-            entry[62 - 2 * step] += smoothness
         if high and higher:
             entry[62] += smoothness
             entry[62 + step] -= 2 * smoothness
             entry[62 + 2 * step] += smoothness
+
+
+@kernel
+def _find_neighbours(rows: Any, key: Any, near: Any, column: Any) -> None:
+    """The neighbours of a row that its entries need, -1 where there is none."""
+    column[:] = -1
+    for line in range(25):
+        if line < 12 and line != 2 and line != 7 and line != 10 and line != 11:
+            continue  # before the row, and on no axis
+        low = key + (np.int64(line // 5 - 2) << 40) + (np.int64(line % 5 - 2) << 20) - 2
+        at = seek(rows, low, near[line])
+        near[line] = at
+        while at < len(rows) and rows[at] <= low + 4:
+            column[5 * line + (rows[at] - low)] = at
+            at += 1
 
 
 @kernel
@@ -104,28 +125,27 @@ def assemble_rows(
     extra: Any,
     start: int,
     stop: int,
-) -> tuple[Any, Any, Any, Any, Any]:
-    """Rows start to stop: where each begins, columns, entries, diagonal, right side."""
+) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Rows start to stop: where each begins, columns, entries, beyond, diagonal, right side.
+
+    Columns count from `start`. Rows from `stop` on get the numbers after the own ones, in the
+    order of `beyond`, so that a block reads and writes few places.
+    """
     begin = np.empty(stop - start + 1, np.int32)
     diagonal = np.empty(stop - start, np.float32)
     right = np.empty(stop - start, np.float32)
-    room = 64 * (stop - start) + 125
+    room = 36 * (stop - start) + 125
     columns, entries = np.empty(room, np.int32), np.empty(room, np.float32)
     near, near_cell = np.zeros(25, np.int64), np.zeros(9, np.int64)
     column, entry = np.empty(125, np.int64), np.empty(125)
     value, slope = np.empty(9), np.empty(9)
-    count = 0
+    reach = seek(rows, rows[stop - 1] + (2 << 40) + (2 << 20) + 3, stop - 1)
+    number, beyond = np.full(reach - stop, -1, np.int32), np.empty(reach - stop, np.int32)
+    count, far = 0, 0
     for i in range(start, stop):
         key = rows[i]
         entry[:] = 0.0
-        column[:] = -1
-        for line in range(25):
-            low = key + (np.int64(line // 5 - 2) << 40) + (np.int64(line % 5 - 2) << 20) - 2
-            at = seek(rows, low, near[line])
-            near[line] = at
-            while at < len(rows) and rows[at] <= low + 4:
-                column[5 * line + (rows[at] - low)] = at
-                at += 1
+        _find_neighbours(rows, key, near, column)
         total = 0.0
         for line in range(9):
             ox, oy = line // 3, line % 3  # plus one
@@ -146,15 +166,23 @@ def assemble_rows(
             columns = np.append(columns, np.empty(len(columns) // 2, np.int32))
             entries = np.append(entries, np.empty(len(entries) // 2, np.float32))
         begin[i - start] = count
-        for k in range(125):
+        for k in range(63, 125):
             if entry[k] != 0 and column[k] >= 0:
-                columns[count] = column[k]
+                at = column[k] - start
+                if column[k] >= stop:
+                    if number[column[k] - stop] < 0:
+                        number[column[k] - stop] = stop - start + far
+                        beyond[far] = column[k]
+                        far += 1
+                    at = number[column[k] - stop]
+                columns[count] = at
                 entries[count] = entry[k]
                 count += 1
         diagonal[i - start] = entry[62]
         right[i - start] = total
     begin[stop - start] = count
-    return begin, columns[:count].copy(), entries[:count].copy(), diagonal, right
+    columns, entries = columns[:count].copy(), entries[:count].copy()
+    return begin, columns, entries, beyond[:far].copy(), diagonal, right
 
 
 @kernel

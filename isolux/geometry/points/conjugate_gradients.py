@@ -1,4 +1,4 @@
-"""Conjugate gradients, preconditioned with the diagonal, on a matrix in blocks of rows."""
+"""Conjugate gradients, preconditioned with the diagonal, on blocks of a symmetric matrix."""
 
 from typing import Any
 
@@ -52,14 +52,18 @@ def solve(system: System, start: Any, tolerance: float, most: int) -> tuple[Any,
 
 
 def _multiply(system: System, x: Any, out: Any) -> float:
-    parts: list[float] = parallel_for(
-        _rows_times,
+    """The product, into `out`; returns its scalar product with x."""
+    parts = parallel_for(
+        _block_times,
         [
-            (*block, x, out, *part)
+            (*block, system.diagonal, x, out, *part)
             for block, part in zip(system.blocks, system.ranges, strict=True)
         ],
     )
-    return sum(parts)
+    # What blocks add to later rows is added in their order, whoever worked it out.
+    for block, (_, late) in zip(system.blocks, parts, strict=True):
+        _add_at(out, block[3], late)
+    return sum(float(product) for product, _ in parts)
 
 
 def _each(system: System, function: Any, *arguments: Any) -> list[Any]:
@@ -67,18 +71,61 @@ def _each(system: System, function: Any, *arguments: Any) -> list[Any]:
 
 
 @kernel(fastmath=SUM_MATH)
-def _rows_times(
-    begin: Any, columns: Any, entries: Any, x: Any, out: Any, start: int, stop: int
-) -> float:
-    """Rows start to stop of the product; returns their part of the scalar product with x."""
+def _gather(columns: Any, entries: Any, x: Any, first: int, last: int) -> Any:
+    total = np.float32(0.0)
+    for k in range(np.uint32(first), np.uint32(last)):
+        total += entries[k] * x[np.uint32(columns[k])]
+    return total
+
+
+@kernel
+def _scatter(
+    columns: Any, entries: Any, factor: float, out: Any, first: int, last: int
+) -> None:
+    for k in range(np.uint32(first), np.uint32(last)):
+        out[np.uint32(columns[k])] += entries[k] * factor
+
+
+@kernel
+def _block_times(
+    begin: Any,
+    columns: Any,
+    entries: Any,
+    beyond: Any,
+    diagonal: Any,
+    x: Any,
+    out: Any,
+    start: int,
+    stop: int,
+) -> tuple[float, Any]:
+    """A block's part of the product, written to its own rows.
+
+    Returns its part of the scalar product with x, and what it adds to the rows `beyond`.
+    """
+    size = stop - start
+    here, sums = (
+        np.empty(size + len(beyond), np.float32),
+        np.zeros(len(beyond) + size, np.float32),
+    )
+    here[:size] = x[start:stop]
+    for k in range(len(beyond)):
+        here[size + k] = x[beyond[k]]
     product = 0.0
-    for row in range(start, stop):
-        total = np.float32(0.0)
-        for k in range(np.uint32(begin[row - start]), np.uint32(begin[row - start + 1])):
-            total += entries[k] * x[np.uint32(columns[k])]
-        out[row] = total
-        product += np.float64(total) * np.float64(x[row])
-    return product
+    for row in range(size):
+        first, last = begin[row], begin[row + 1]
+        right = _gather(columns, entries, here, first, last)
+        own = diagonal[start + row] * here[row]
+        sums[row] += own + right
+        product += np.float64(here[row]) * (np.float64(own) + 2 * np.float64(right))
+        _scatter(columns, entries, here[row], sums, first, last)
+    out[start:stop] = sums[:size]
+    return product, sums[size:]
+
+
+@kernel
+def _add_at(out: Any, places: Any, values: Any) -> None:
+    for k in range(len(places)):
+        out[places[k]] += values[k]
 
 
 @kernel
