@@ -9,7 +9,8 @@ import numpy as np
 
 from isolux.geometry.points.assembly import System
 from isolux.geometry.points.conjugate_gradients import _multiply
-from isolux.geometry.points.octree import Samples
+from isolux.geometry.points.extraction import Level, inner_cells
+from isolux.geometry.points.octree import Samples, children, dilated, prolonged
 
 
 def keys(cells: Any) -> Any:
@@ -72,3 +73,37 @@ def dense(system: System) -> Any:
         columns.append(np.empty_like(unit))
         _multiply(system, unit, columns[-1])
     return np.stack(columns, 1).astype(np.float64)
+
+
+def stacked(box: int = 8, seed: int = 0) -> list[Level]:
+    """Three levels, finest first: a full box and two bands in it that add random numbers.
+
+    All coefficients are exact, so that the whole function is the sum of the additions.
+    """
+    draw = np.random.default_rng(seed)
+    rows = box_keys((box, box, box))
+    coefficient = whole_numbers(len(rows), seed)
+    # Positive at the border, so that the zero set is closed.
+    outer = ((cells_at(rows) < 2) | (cells_at(rows) >= box - 2)).any(1)
+    coefficient[outer] = 50.0
+    levels, cells = [Level(rows, coefficient, coefficient)], inner_cells(rows)
+    for more in (1, 2):
+        middle = ((cells_at(cells) > more * 2) & (cells_at(cells) < more * (box - 2) - 1)).all(
+            1
+        )
+        inside = cells[middle]
+        cells = children(np.sort(draw.choice(inside, len(inside) // 4, replace=False)))
+        rows = dilated(cells)
+        addition = whole_numbers(len(rows), seed + more) / 2
+        coarser = levels[0]
+        before = prolonged(rows, coarser.rows, coarser.coefficient)
+        levels.insert(0, Level(rows, before + addition, addition))
+    return levels
+
+
+def sphere_level(box: int, middle: float, radius: float) -> Level:
+    """|p - middle|^2 - radius^2 in cells, exactly: each square's coefficient is less by 1/4."""
+    rows = box_keys((box, box, box))
+    square = ((cells_at(rows) + 0.5 - middle) ** 2 - 0.25).sum(1)
+    coefficient = (square - radius**2).astype(np.float32)
+    return Level(rows, coefficient, coefficient)

@@ -30,6 +30,7 @@ from isolux.geometry.points.trimming import Support, trimmed, with_points
 __all__ = ["HierarchyField"]
 
 _CHUNK = 4096
+_FAR = 1e150  # cells; the squares of more would overflow
 
 
 class HierarchyField(ColoredField):
@@ -71,7 +72,7 @@ class HierarchyField(ColoredField):
         return torch.from_numpy(self._evaluate(points)[1]).to(points)
 
     def _evaluate(self, points: Tensor) -> tuple[Any, Any]:
-        local = self.frame.local(points.detach().cpu()).numpy()
+        local = self.frame.local(points.detach().cpu()).numpy().clip(-_FAR, _FAR)
         low, high = self._box
         inside = np.clip(local, low, high)
         beyond = local - inside
@@ -132,7 +133,14 @@ class HierarchyField(ColoredField):
         Returns:
             Vertices in float32, or in float64 where float32 would lose more than a
             millionth of the extent. Zero faces where nothing is left.
+
+        Raises:
+            ValueError: a resolution below one, cells of no size, a negative `refine` or `trim`.
         """
+        if refine < 0:
+            raise ValueError(f"refine must be at least 0, got {refine}")
+        if trim is not None and not trim >= 0:
+            raise ValueError(f"trim must be at least 0, got {trim}")
         down = self._levels_down(resolution, voxel_size) + refine
         limit = np.inf
         if not watertight:
@@ -167,12 +175,14 @@ class HierarchyField(ColoredField):
     def _levels_down(self, resolution: int | None, voxel_size: float | None) -> int:
         """How many levels below the finest the triangles are; negative: above."""
         if resolution is not None:
+            if resolution < 1:
+                raise ValueError(f"resolution must be at least 1, got {resolution}")
             low, high = self.support.box
             voxel_size = float((high - low).max()) * self.frame.scale / resolution
         if voxel_size is None:
             return 0
-        if not voxel_size > 0:
-            raise ValueError(f"voxel_size must be positive, got {voxel_size}")
+        if not 0 < voxel_size < np.inf:
+            raise ValueError(f"voxel_size must be positive and finite, got {voxel_size}")
         down = int(np.ceil(np.log2(self.frame.scale / voxel_size) - 1e-9))
         return min(max(down, 1 - len(self.levels)), 8)
 
