@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spline_levels import (
     basis,
@@ -156,6 +156,7 @@ def test_unions_are_sorted_and_hold_both() -> None:
     assert np.array_equal(united(one[:0], two), two)
 
 
+@settings(deadline=None)  # the first call may compile
 @given(st.lists(st.integers(0, 60), unique=True), st.integers(-2, 62), st.data())
 def test_a_search_may_start_anywhere(
     found: list[int], target: int, data: st.DataObject
