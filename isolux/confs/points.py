@@ -65,7 +65,7 @@ class MeshingConf(Record):
     refine: Annotated[int, Field(ge=0, le=4)] = Field(
         0, description="how many times the cells are halved"
     )
-    trim: NotNegative | None = Field(
+    trim: Length | None = Field(
         None,
         description="surface further than this from all points is left out; none takes a "
         "few spacings of the points [scene units]",

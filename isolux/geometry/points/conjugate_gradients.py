@@ -21,7 +21,8 @@ def solve(system: System, start: Any, tolerance: float, most: int) -> tuple[Any,
         most: number of steps.
 
     Returns:
-        The solution (float32), the steps taken, the relative residual that is left.
+        The solution (float32), the steps taken, the relative residual that is left: NaN where
+        the equations hold one, infinite where the right side is zero and the start is not it.
     """
     x = start.astype(np.float32, copy=True)
     size = len(system)
@@ -48,7 +49,9 @@ def solve(system: System, start: Any, tolerance: float, most: int) -> tuple[Any,
             )
         )
         steps += 1
-    return x, steps, float(np.sqrt(square / scale)) if scale > 0 else 0.0
+    if square == 0:  # nothing is asked for, and nothing is left
+        return x, steps, 0.0
+    return x, steps, float(np.sqrt(square / scale)) if scale != 0 else np.inf
 
 
 def _multiply(system: System, x: Any, out: Any) -> float:

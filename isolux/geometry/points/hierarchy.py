@@ -32,6 +32,7 @@ _BASE = 24  # cells of the coarsest level along the longest side of the points' 
 _MARGIN = 5  # cells of it on every side
 _ANCHOR = 0.3
 _FINEST = 500_000  # cells along an axis, of what a key can hold
+_EXACT = -20.0  # a score of points without noise: there finer cells always help
 _WORSE = 0.1  # by which the finest level must predict worse to be left out
 _UNUSUAL = 6.0  # median residuals, from where on a sample counts for less
 _SEARCHED = 3  # of the finest levels, on which weights are chosen
@@ -87,7 +88,7 @@ def fit_hierarchy(
             begin = [weights, weights.finer(free)] if score < np.inf else [weights]
             weights, found = search.best(number, samples[number], levels[0], begin)
             _log.debug("level %d predicts to %.3f, the one above to %.3f", number, found, score)
-            if may_stop and number == 0 and found > score + _WORSE:
+            if may_stop and number == 0 and found > max(score + _WORSE, _EXACT):
                 break
             score = found
         coarser = levels[0] if levels else None
@@ -138,7 +139,8 @@ def _field(
     spacing = _spacing(pyramid, len(local)) / float(size)
     box = local.min(0) / size, local.max(0) / size
     support = Support(places, spacing, box)
-    return HierarchyField(Frame(frame.origin, frame.scale * float(size)), levels, support)
+    frame = Frame(frame.origin, frame.scale * float(size))
+    return HierarchyField(frame, levels, support, unused)
 
 
 def _spacing(pyramid: list[Samples], points: int) -> float:

@@ -40,12 +40,18 @@ class HierarchyField(ColoredField):
         frame: its scale is the edge of the finest cells.
         levels: finest first; the last one fills a box.
         support: where the points were.
+        unused: levels below the finest that the points could have filled, but that held-out
+            ones spoke against. Triangles are drawn on their cells: two sheets can be apart in
+            the field and yet share a cell.
     """
 
-    def __init__(self, frame: Frame, levels: list[Level], support: Support) -> None:
+    def __init__(
+        self, frame: Frame, levels: list[Level], support: Support, unused: int = 0
+    ) -> None:
         self.frame = frame
         self.levels = levels
         self.support = support
+        self.unused = unused
 
     @property
     def voxel_size(self) -> float:
@@ -120,7 +126,7 @@ class HierarchyField(ColoredField):
 
         Args:
             resolution: cells along the longest side of the points' box, rounded up to a level;
-                None takes the finest level.
+                None takes the finest level, and those left unused.
             extractor: here for the sake of other fields: vertices are dual in any case.
             backend: likewise; the work is done on the processor.
             voxel_size: of the triangles' cells, in world units, rounded down to a level.
@@ -180,7 +186,7 @@ class HierarchyField(ColoredField):
             low, high = self.support.box
             voxel_size = float((high - low).max()) * self.frame.scale / resolution
         if voxel_size is None:
-            return 0
+            return self.unused
         if not 0 < voxel_size < np.inf:
             raise ValueError(f"voxel_size must be positive and finite, got {voxel_size}")
         down = int(np.ceil(np.log2(self.frame.scale / voxel_size) - 1e-9))
