@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.bvh_kernels import build, closest, dipoles, winding
+from isolux.geometry.morton import curve_order
 
 __all__ = ["TriangleTree"]
 
@@ -44,7 +45,7 @@ class TriangleTree:
         corner = vertices.detach().double().cpu()[faces.long().cpu()]
         if not bool(corner.isfinite().all()):
             raise ValueError("the mesh has vertices that are not finite")
-        order = _curve(corner.mean(1).numpy())
+        order = curve_order(corner.mean(1).numpy())
         corners = np.ascontiguousarray(corner.numpy()[order]).reshape(-1)
         bounds = np.empty(2 * len(faces) * 6)
         child = np.empty(2 * len(faces) * 2, np.int64)
@@ -86,30 +87,6 @@ class TriangleTree:
             ],
         )
         return torch.from_numpy(number)
-
-
-def _curve(points: Any) -> Any:
-    """The order of points [p, 3] along Morton's curve: neighbours there are near in space."""
-    low = points.min(0)
-    extent = max(float((points - low).max()), 1e-300)
-    cell = np.minimum((points - low) * (2**20 / extent), 2**20 - 1).astype(np.uint64)
-    key = np.zeros(len(points), np.uint64)
-    for axis in range(3):
-        spread = cell[:, axis]
-        for shift, mask in _SPREAD:
-            spread = (spread | spread << np.uint64(shift)) & np.uint64(mask)
-        key |= spread << np.uint64(axis)
-    return np.argsort(key, kind="stable")
-
-
-# Steps that put two zero bits after each bit of a number of 21 bits.
-_SPREAD = (
-    (32, 0x1F00000000FFFF),
-    (16, 0x1F0000FF0000FF),
-    (8, 0x100F00F00F00F00F),
-    (4, 0x10C30C30C30C30C3),
-    (2, 0x1249249249249249),
-)
 
 
 def _flat(points: Tensor) -> Any:

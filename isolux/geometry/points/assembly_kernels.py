@@ -12,20 +12,10 @@ from typing import Any
 import numpy as np
 
 from isolux.backends.cpu.jit import SUM_MATH, kernel
+from isolux.geometry.points.basis import splines
 from isolux.geometry.points.octree_kernels import seek
 
 __all__ = ["assemble_rows", "residuals"]
-
-
-@kernel
-def _splines(t: float, value: Any, slope: Any, at: int) -> None:
-    """The three quadratic B-splines over a cell, and their slopes, at t in [0, 1]."""
-    value[at] = 0.5 * (1 - t) * (1 - t)
-    value[at + 1] = 0.5 + t - t * t
-    value[at + 2] = 0.5 * t * t
-    slope[at] = t - 1
-    slope[at + 1] = 1 - 2 * t
-    slope[at + 2] = t
 
 
 @kernel(fastmath=SUM_MATH)
@@ -51,7 +41,7 @@ def _add_samples(
     right = 0.0
     for s in range(begin, end):
         for axis in range(3):
-            _splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
+            splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
         wv, wg = np.float64(value_weight[s]), np.float64(slope_weight[s])
         x, y, z = value[qx], value[3 + qy], value[6 + qz]
         gx = wg * slope[qx] * y * z
@@ -216,7 +206,7 @@ def residuals(
                     at += 1
         for s in range(first[c], first[c + 1]):
             for axis in range(3):
-                _splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
+                splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
             f, gx, gy, gz = 0.0, 0.0, 0.0, 0.0
             for i in range(3):
                 for j in range(3):

@@ -12,6 +12,7 @@ from scipy.fft import dstn, idstn
 from scipy.ndimage import distance_transform_edt
 
 from isolux.backends.cpu.jit import kernel
+from isolux.geometry.points.basis import splines
 from isolux.geometry.points.octree import LINE, PLANE, Samples
 
 __all__ = ["far_field"]
@@ -49,16 +50,6 @@ def _flat(samples: Samples) -> tuple[Any, Any, Any]:
 
 
 @kernel
-def _splines(t: float, value: Any, slope: Any, at: int) -> None:
-    value[at] = 0.5 * (1 - t) * (1 - t)
-    value[at + 1] = 0.5 + t - t * t
-    value[at + 2] = 0.5 * t * t
-    slope[at] = t - 1
-    slope[at + 1] = 1 - 2 * t
-    slope[at + 2] = t
-
-
-@kernel
 def _splat(
     place: Any, first: Any, fraction: Any, normal: Any, weight: Any, ny: int, nz: int, flux: Any
 ) -> None:
@@ -67,7 +58,7 @@ def _splat(
     for c in range(len(place)):
         for s in range(first[c], first[c + 1]):
             for axis in range(3):
-                _splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
+                splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
             for k in range(27):
                 i, j, m = k // 9, k // 3 % 3, k % 3
                 x, y, z = value[i], value[3 + j], value[6 + m]
@@ -95,7 +86,7 @@ def _mean_at_samples(
     for c in range(len(place)):
         for s in range(first[c], first[c + 1]):
             for axis in range(3):
-                _splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
+                splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
             for k in range(27):
                 i, j, m = k // 9, k // 3 % 3, k % 3
                 at = place[c] + ((i - 1) * ny + j - 1) * nz + m - 1

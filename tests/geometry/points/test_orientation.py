@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from isolux.geometry.points.neighbours import Neighbours, curve_order, distinct
+from isolux.geometry.morton import curve_order
+from isolux.geometry.points.neighbours import Neighbours, distinct
 from isolux.geometry.points.orientation_kernels import costs, spanning_signs
 
 NONE = 65535
