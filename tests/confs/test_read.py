@@ -35,7 +35,7 @@ def test_presets_are_valid_and_round_trip(name: str, tmp_path: Path) -> None:
 
 
 def test_what_ships() -> None:
-    assert presets() == ["bob", "demo", "nerf_synthetic", "spot"]
+    assert presets() == ["bob", "demo", "nerf_synthetic", "points", "spot"]
 
 
 @pytest.mark.parametrize(
