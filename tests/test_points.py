@@ -12,9 +12,11 @@ import trimesh
 import isolux
 from isolux.cli import main
 from isolux.confs.errors import ConfError
+from isolux.confs.read import read_conf
 from isolux.data.assets.clouds import read_cloud
 from isolux.data.procedural import demo_asset
 from isolux.geometry.bvh import TriangleTree
+from isolux.optimize.build import build
 
 Train = Callable[..., int]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -110,6 +112,19 @@ def test_survey_coordinates_and_colours_survive(tmp_path: Path) -> None:
         (["{empty}", "-o", "x.ply"], "empty.xyz"),
         (["{folder}", "-o", "x.ply"], "folder without points"),
         (["{cloud}", "-o", "x.ply", "--conf", "none.conf"], "no such settings file"),
+        (["{cloud}", "-o", "x.ply", "mesh.voxel_size=1", "mesh.resolution=9"], "give one of"),
+        (
+            ["{cloud}", "-o", "x.ply", "normals.source=estimated", "normals.drop_degrees=60"],
+            "needs a sensor",
+        ),
+        (
+            ["{cloud}", "-o", "x.ply", "--solver", "splines", "voxel_size=1e-6"],
+            "voxel_size=1e-06: makes",
+        ),
+        (["{cloud}", "-o", "x.ply", "voxel_size=1e-7"], "too small"),
+        (["{cloud}", "-o", "x.ply", "--save-grid", "{cloud}/grid.npz"], "--save-grid"),
+        (["{cloud}", "-o", "{cloud}/x.ply"], "is a file; name a folder"),
+        (["{cut}", "-o", "x.ply"], "cut.ply"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -125,9 +140,13 @@ def test_mistakes_are_one_line(
     (tmp_path / "one.xyz").write_text("0 0 0 0 0 1\n")
     (tmp_path / "empty.xyz").write_text("")
     (tmp_path / "folder").mkdir()
+    head = "ply\nformat binary_little_endian 1.0\nelement vertex 100\n"
+    head += "".join(f"property float {axis}\n" for axis in "xyz") + "end_header\n"
+    (tmp_path / "cut.ply").write_bytes(head.encode() + bytes(500))
     names = {name: tmp_path / f"{name}.xyz" for name in ("bare", "one", "empty")}
     places = {name: str(path) for name, path in names.items()}
     places |= {"cloud": str(cloud), "folder": str(tmp_path / "folder")}
+    places |= {"cut": str(tmp_path / "cut.ply")}
     assert main(["points", *(text.format(**places) for text in arguments)]) == 2
     lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("isolux: ")]
     assert len(lines) == 1
@@ -238,3 +257,78 @@ def test_grid_and_points_are_kept(cloud: Path, tmp_path: Path) -> None:
     assert ((values < 0) == (radius < 1))[np.abs(radius - 1) > 0.05].all()
     with np.load(used) as arrays:
         assert arrays["x"].shape == arrays["n"].shape == (2000, 3)
+
+
+def told_of(
+    capsys: pytest.CaptureFixture[str], path: Path, out: Path, *settings: str
+) -> dict[str, dict[str, float]]:
+    """What the command says of a cloud with settings."""
+    capsys.readouterr()
+    assert main(["points", str(path), "-o", str(out), "--json", *settings]) == 0
+    tree: dict[str, dict[str, float]] = json.loads(capsys.readouterr().out)
+    return tree
+
+
+def test_what_is_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Strays, all but one point of a cell, and points that the sensor saw at a slant."""
+    path, out = tmp_path / "strays.xyz", tmp_path / "mesh.ply"
+    strays = np.random.default_rng(0).uniform(2.0, 6.0, (20, 3))
+    np.savetxt(path, np.concatenate([ball()[:, :3], strays]), fmt="%.9g")
+    clean = told_of(capsys, path, out, "clean.outliers=3", *SMALL)
+    assert clean["points"]["read"] == 2020
+    assert 1990 < clean["points"]["used"] < 2010  # strays that are close to strays may stay
+    few = told_of(capsys, path, out, "clean.outliers=3", "clean.downsample=0.2", *SMALL)
+    assert few["points"]["used"] < 700
+    slant = ("normals.sensor=0,0,20", "normals.drop_degrees=60")
+    np.savetxt(path, ball()[:, :3], fmt="%.9g")
+    seen = told_of(capsys, path, out, *slant, *SMALL)
+    assert 900 < seen["points"]["used"] < 1100  # a quarter at the top, and one below
+
+
+def test_which_side_is_out(tmp_path: Path) -> None:
+    path, out = tmp_path / "room.xyz", tmp_path / "mesh.ply"
+    np.savetxt(path, ball()[:, :3], fmt="%.9g")
+    assert main(["points", str(path), "-o", str(out), "normals.sensor=0,0,0", *SMALL]) == 0
+    assert trimesh.load(out, process=False).volume < -3.0
+
+
+@pytest.mark.parametrize("solver", ["hierarchy", "splines"])
+def test_how_the_surface_is_drawn(
+    solver: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ball()
+    path, out = tmp_path / "half.xyz", tmp_path / "mesh.ply"
+    colors = np.tile([200, 100, 50], (1000, 1))
+    np.savetxt(path, np.concatenate([rows[:1000], colors], 1), fmt="%.9g")
+    own = ["splines.centres=150"] if solver == "splines" else []
+
+    def drawn(*settings: str) -> trimesh.Trimesh:
+        told_of(capsys, path, out, f"solver={solver}", "depth=5", "threads=1", *own, *settings)
+        return trimesh.load(out, process=False)
+
+    plain = drawn()
+    assert plain.visual.kind == "vertex"
+    assert not plain.is_watertight
+    assert drawn("mesh.colors=false").visual.kind != "vertex"
+    assert drawn("mesh.watertight=true").is_watertight
+    assert drawn("mesh.trim=0.06").area < 0.99 * plain.area
+    assert 3.5 < len(drawn("mesh.refine=1").faces) / len(plain.faces) < 4.5
+    assert len(drawn("mesh.resolution=8").faces) < 0.5 * len(plain.faces)
+    assert len(drawn("mesh.voxel_size=0.3").faces) < 0.5 * len(plain.faces)
+
+
+def test_cells_of_the_size_that_is_asked_for(
+    cloud: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mesh.ply"
+    for more in ((), ("solver=splines", "splines.centres=150", "splines.scale=2")):
+        size = told_of(capsys, cloud, out, "voxel_size=0.1", *more)["voxel_size"]
+        assert size == pytest.approx(0.1, rel=0.05)
+
+
+def test_a_random_start_is_the_same_whenever_it_is_made() -> None:
+    """A run that is resumed makes it as often as it needs, and not as often as it did."""
+    conf = read_conf("demo", ["geometry.init=random", "data.size=16", "threads=1"])
+    start = build(conf).recipe.field
+    once, again = (start(8).state_dict()["sdf"] for _ in range(2))
+    assert torch.equal(once, again)

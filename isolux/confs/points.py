@@ -73,6 +73,12 @@ class MeshingConf(Record):
     watertight: bool = Field(False, description="leave nothing out: closed")
     colors: bool = Field(True, description="colours of the points on the vertices")
 
+    @model_validator(mode="after")
+    def _one_size(self) -> "MeshingConf":
+        if self.voxel_size is not None and self.resolution is not None:
+            raise ValueError("give one of mesh.voxel_size and mesh.resolution, not both")
+        return self
+
 
 class SplinesConf(Record):
     """What only the solver `splines` asks for."""

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -84,8 +83,6 @@ def select_backend(conf: RunConf, elsewhere: bool = False) -> Backend:
             raise
         backend = backends.select("auto")
         _log.warning("%s; going on with backend=%s", error, backend.name)
-    if backend.name == "cuda" and torch.cuda.is_available():
-        launch.prepare()
     for operator, source in backend.taken.items():
         _log.info("operators.%s: from %s", operator, source)
     return backend
@@ -98,6 +95,8 @@ def build(conf: RunConf) -> Problem:
         ValueError, FileNotFoundError: what is wrong with files or settings, in one line.
     """
     backend = select_backend(conf)
+    if backend.name == "cuda" and torch.cuda.is_available():
+        launch.prepare()
     scene = open_scene(conf.data, backend, conf.seed)
     base = _base_mesh(conf.geometry.base_mesh)
     needs_box = base is None
@@ -266,7 +265,7 @@ def _shape(
             return field_of_file(conf.data.points, conf.points).value
         return _field_of(Path(init), conf).value
 
-    return cache(shape)
+    return shape
 
 
 def _sphere(centre: Float[Tensor, " 3"], extent: float) -> Values:

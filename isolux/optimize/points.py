@@ -27,6 +27,7 @@ __all__ = ["PointsField", "Tell", "field_of", "field_of_file", "mesh_of", "prepa
 
 Tell = Callable[[str, float], None]  # told what is being done, and its share of the whole
 PointsField = HierarchyField | SplineField
+_MOST_CELLS = 16_384  # of the solver `splines`
 _log = logging.getLogger(__name__)
 
 
@@ -55,14 +56,13 @@ def prepared(cloud: PointCloud, conf: PointsConf) -> PointCloud:
     cloud = cleaned(cloud, outliers=clean.outliers or None, voxel=clean.downsample)
     if cloud.normals is not None:
         return cloud
-    dropped = normals.drop_degrees
-    cloud, _ = estimate_normals(
-        cloud,
-        normals.neighbours,
-        drop_grazing=dropped is not None and cloud.sensor is not None,
-        drop_degrees=dropped or 90.0,
-    )
-    return cloud
+    if normals.drop_degrees is None:
+        return estimate_normals(cloud, normals.neighbours)[0]
+    if cloud.sensor is None:
+        raise ValueError("normals.drop_degrees: needs a sensor; give normals.sensor=x,y,z")
+    return estimate_normals(
+        cloud, normals.neighbours, drop_grazing=True, drop_degrees=normals.drop_degrees
+    )[0]
 
 
 def field_of(
@@ -88,22 +88,13 @@ def field_of_file(path: Path, conf: PointsConf) -> PointsField:
 def mesh_of(field: PointsField, cloud: PointCloud, conf: PointsConf) -> Drawn:
     """The field's surface."""
     how = conf.mesh
-    size, resolution = how.voxel_size, how.resolution
-    if isinstance(field, SplineField):  # it has no levels to go down by
-        size = size or (None if resolution else field.voxel_size)
-        size = size and size / 2**how.refine
-        resolution = resolution and resolution * 2**how.refine
-        mesh = field.extract_mesh(
-            resolution, voxel_size=size, trim=how.trim, watertight=how.watertight
-        )
-    else:
-        mesh = field.extract_mesh(
-            resolution,
-            voxel_size=size,
-            refine=how.refine,
-            trim=how.trim,
-            watertight=how.watertight,
-        )
+    mesh = field.extract_mesh(
+        how.resolution,
+        voxel_size=how.voxel_size,
+        refine=how.refine,
+        trim=how.trim,
+        watertight=how.watertight,
+    )
     painted = how.colors and cloud.colors is not None and len(mesh.vertices) > 0
     return Drawn(mesh, vertex_colors(mesh, cloud) if painted else None)
 
@@ -133,6 +124,11 @@ def _spline_options(cloud: PointCloud, conf: PointsConf) -> SplineOptions:
         given["grid_size"] = 2**conf.depth
     if conf.voxel_size is not None and len(cloud):
         longest = float((cloud.xyz.amax(0) - cloud.xyz.amin(0)).max())
-        cells = round(SplineOptions().scale * longest / conf.voxel_size)
-        given["grid_size"] = min(max(cells, 2), 16384)
+        cells = round(conf.splines.scale * longest / conf.voxel_size)
+        if not 2 <= cells <= _MOST_CELLS:
+            raise ValueError(
+                f"voxel_size={conf.voxel_size:g}: makes {cells} cells along the longest side, "
+                f"need 2 to {_MOST_CELLS}"
+            )
+        given["grid_size"] = cells
     return SplineOptions(**given)

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from mapped import mapped
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
@@ -80,7 +81,7 @@ def _replay(operator: Callable[..., Any], arguments: Any, numbers: list[Any]) ->
             stack.enter_context(patch.object(target, name, value))
         stack.enter_context(_mode)
         with _waits(numbers), _OnlyThere():
-            _mapped(_check, operator(*_mapped(_there, arguments)))
+            mapped(_check, operator(*mapped(_there, arguments)))
 
 
 def _tables() -> Iterator[tuple[ModuleType, str, Callable[..., Any]]]:
@@ -96,7 +97,7 @@ def _kept(function: Callable[..., Any], *arguments: Any) -> Any:
     at_home = [torch.device("cpu") if each == DEVICE else each for each in arguments]
     with _disable_current_modes():
         made = function(*at_home)
-    return _mapped(_there, made)
+    return mapped(_there, made)
 
 
 @contextmanager
@@ -173,19 +174,6 @@ def _there(tensor: Tensor) -> Tensor:
 def _check(tensor: Tensor) -> Tensor:
     assert tensor.device == DEVICE, f"a result is on {tensor.device}"
     return tensor
-
-
-def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same with each tensor in it, in records and sequences too, replaced."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if type(value) in (tuple, list):
-        return type(value)(_mapped(function, each) for each in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if field.init]
-        fields = {name: _mapped(function, getattr(value, name)) for name in names}
-        return dataclasses.replace(value, **fields)
-    return value
 
 
 def _kind(arguments: Any) -> str:

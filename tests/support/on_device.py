@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from mapped import mapped
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -46,13 +47,13 @@ def on_device(backend: Backend, there: Move, here: Move) -> Backend:
         def call(*arguments: Any) -> Any:
             if check is not None:
                 check(*arguments)
-            given = _mapped(there, arguments)
+            given = mapped(there, arguments)
             result = operator(*given)
             if result is None:  # it wrote into what it was given
                 for ours, theirs in zip(arguments, given, strict=True):
                     if isinstance(ours, Tensor):
                         ours.copy_(here(theirs))
-            return _mapped(here, result)
+            return mapped(here, result)
 
         return call
 
@@ -68,18 +69,3 @@ def on_device(backend: Backend, there: Move, here: Move) -> Backend:
             fields[field.name] = moved(operator, check)
     fields["device"] = plain.device
     return dataclasses.replace(backend, **fields)
-
-
-def _mapped(function: Move, value: Any) -> Any:
-    """The same with each tensor in it, in records and sequences too, replaced."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if type(value) in (tuple, list):
-        return type(value)(_mapped(function, each) for each in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if field.init]
-        fields = {name: _mapped(function, getattr(value, name)) for name in names}
-        if all(fields[name] is getattr(value, name) for name in names):
-            return value  # nothing in it to move: what is cached by it stays so
-        return dataclasses.replace(value, **fields)
-    return value

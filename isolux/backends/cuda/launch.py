@@ -146,8 +146,11 @@ def use_host(host: Host | None) -> None:
     _host[:] = [] if host is None else [host]
 
 
+@cache
 def prepare(architecture: str | None = None, files: Sequence[str] = DEFAULT) -> None:
     """Compile what is not in the cache, side by side: each file takes a part of a second.
+
+    Done once in a process; what is compiled is kept until its first kernel is started.
 
     Args:
         architecture: e.g. sm_90; None takes the present device's.

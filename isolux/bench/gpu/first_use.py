@@ -73,7 +73,7 @@ def _seconds(device: str, files: Sequence[str]) -> float:
         driver.use(torch.cuda.current_device())
     nvrtc.version()  # loads the compiler
     began = time.perf_counter()
-    launch.prepare(None if device == "cuda" else device, files)
+    launch.prepare(None if device == "cuda" else device, tuple(files))
     if device == "cuda":
         for file in files:
             launch._module(file, "float", torch.cuda.current_device())

@@ -39,7 +39,7 @@ def read_npz(path: Path, data: bytes) -> PointCloud:
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
-        NotImplementedError,
+        NotImplementedError,  # zipfile's, of a compression that it does not know
         RuntimeError,
     ) as error:
         raise ValueError(f"{path}: cannot be read as NPZ ({cut(str(error))})") from None

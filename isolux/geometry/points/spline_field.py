@@ -172,6 +172,7 @@ class SplineField(ColoredField):
         backend: Backend | None = None,
         *,
         voxel_size: float | None = None,
+        refine: int = 0,
         trim: float | None = None,
         watertight: bool = False,
         steps: int = 1,
@@ -184,9 +185,11 @@ class SplineField(ColoredField):
             extractor: here for the sake of other fields: vertices are dual in any case.
             backend: likewise; the work is done on the processor.
             voxel_size: of the cells, in world units, in place of a resolution.
+            refine: how many times the cells are halved.
             trim: surface farther than this from the points is left out, in world units; 0:
                 none is. None: as the fit was told.
-            watertight: leave nothing out, as `trim` 0.
+            watertight: leave nothing out, as `trim` 0, and follow the surface out of `bounds`
+                until it closes.
             steps: of Newton's method, which brings the vertices onto the surface.
             progress: told the share that is done.
 
@@ -195,13 +198,17 @@ class SplineField(ColoredField):
             millionth of the extent. Zero faces where nothing is left.
 
         Raises:
-            ValueError: when both a resolution and a voxel size are given, or one that is
-                not positive.
+            ValueError: when both a resolution and a voxel size are given, one that is not
+                positive, or a `refine` below zero.
         """
-        size = self._cell_size(resolution, voxel_size)
+        if refine < 0:
+            raise ValueError(f"refine must be at least 0, got {refine}")
+        size = self._cell_size(resolution, voxel_size) / 2**refine
         trim = 0.0 if watertight else self.trim if trim is None else trim
         if trim == 0:
-            return self._extract(self.value, self.gradient, None, size, steps, progress)
+            # What closes an open cloud may bulge out of the box.
+            box = None if watertight else self._bounds
+            return self._extract(self.value, self.gradient, None, box, size, steps, progress)
         # A cube whose middle is this far off may still hold a vertex near enough.
         slack = 0.87 * size
 
@@ -209,7 +216,9 @@ class SplineField(ColoredField):
             return self.support.near(centres, trim, slack)
 
         piece = self.piece
-        mesh = self._extract(piece.value, piece.gradient, keep, size, steps, progress)
+        mesh = self._extract(
+            piece.value, piece.gradient, keep, self._bounds, size, steps, progress
+        )
         return self.support.trimmed(mesh, trim)
 
     def _cell_size(self, resolution: int | None, voxel_size: float | None) -> float:
@@ -226,6 +235,7 @@ class SplineField(ColoredField):
         value: Callable[[Tensor], Tensor],
         gradient: Callable[[Tensor], Tensor],
         keep: Callable[[Tensor], Tensor] | None,
+        box: Float[Tensor, "2 3"] | None,
         size: float,
         steps: int,
         progress: Callable[[float], None] | None,
@@ -235,7 +245,7 @@ class SplineField(ColoredField):
             self.support.points,
             size,
             keep=keep,
-            bounds=self._bounds,
+            bounds=box,
             gradient=gradient if steps > 0 else None,
             steps=steps,
             progress=progress,
