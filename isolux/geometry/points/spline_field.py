@@ -188,8 +188,8 @@ class SplineField(ColoredField):
             refine: how many times the cells are halved.
             trim: surface farther than this from the points is left out, in world units; 0:
                 none is. None: as the fit was told.
-            watertight: leave nothing out, as `trim` 0, and follow the surface out of `bounds`
-                until it closes.
+            watertight: leave nothing out, as `trim` 0, and follow the surface out of `bounds`.
+                What has not closed there by a quarter of the longest side is cut by a box.
             steps: of Newton's method, which brings the vertices onto the surface.
             progress: told the share that is done.
 
@@ -204,11 +204,12 @@ class SplineField(ColoredField):
         if refine < 0:
             raise ValueError(f"refine must be at least 0, got {refine}")
         size = self._cell_size(resolution, voxel_size) / 2**refine
-        trim = 0.0 if watertight else self.trim if trim is None else trim
+        if watertight:
+            return self._closed(size, steps, progress)
+        trim = self.trim if trim is None else trim
         if trim == 0:
-            # What closes an open cloud may bulge out of the box.
-            box = None if watertight else self._bounds
-            return self._extract(self.value, self.gradient, None, box, size, steps, progress)
+            whole = self.value, self.gradient
+            return self._extract(*whole, None, self._bounds, size, steps, progress)
         # A cube whose middle is this far off may still hold a vertex near enough.
         slack = 0.87 * size
 
@@ -220,6 +221,32 @@ class SplineField(ColoredField):
             piece.value, piece.gradient, keep, self._bounds, size, steps, progress
         )
         return self.support.trimmed(mesh, trim)
+
+    def _closed(
+        self, size: float, steps: int, progress: Callable[[float], None] | None
+    ) -> Mesh:
+        """The surface of what is inside of a wider box: a sheet would go on for ever."""
+        low, high = self._bounds
+        room = 0.25 * float((high - low).max())
+        middle, half = 0.5 * (low + high), 0.5 * (high - low) + room
+
+        def beyond(points: Tensor) -> tuple[Tensor, Tensor]:
+            """How far outside of the nearest wall, and the wall's normal."""
+            side = (points - middle).abs() - half
+            far, axis = side.max(1)
+            sign = (points - middle).gather(1, axis[:, None]).sign()
+            return far, torch.zeros_like(points).scatter_(1, axis[:, None], sign)
+
+        def value(points: Tensor) -> Tensor:
+            return torch.maximum(self.value(points), beyond(points)[0])
+
+        def gradient(points: Tensor) -> Tensor:
+            far, normal = beyond(points)
+            return torch.where(
+                (far > self.value(points))[:, None], normal, self.gradient(points)
+            )
+
+        return self._extract(value, gradient, None, None, size, steps, progress)
 
     def _cell_size(self, resolution: int | None, voxel_size: float | None) -> float:
         if resolution is not None and voxel_size is not None:

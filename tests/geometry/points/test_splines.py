@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import trimesh
 from torch import Tensor
 
 from isolux.backends.cpu.pool import set_threads
@@ -140,6 +141,13 @@ def test_an_open_surface_ends_where_its_points_do() -> None:
     assert float(narrow.vertices[:, :2].abs().amax(1).min()) > 0.4
     filled = field.extract_mesh(watertight=True)
     assert float(filled.vertices[:, :2].abs().amax(1).min()) < 0.1
+    low, high = field.bounds
+    room = 0.25 * float((high - low).max()) + 1e-6
+    assert bool(
+        (filled.vertices >= low - room).all() and (filled.vertices <= high + room).all()
+    )
+    solid = trimesh.Trimesh(filled.vertices.numpy(), filled.faces.numpy(), process=False)
+    assert solid.is_watertight and solid.volume > 1  # what is below the sheet
     above = torch.tensor([[0.9, 0.9, 0.1], [0.9, 0.9, -0.1], [0, 0.8, 5], [0, 0.8, -5]])
     assert field.value(above).sign().tolist() == [1, -1, 1, -1]
 
