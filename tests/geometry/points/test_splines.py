@@ -147,7 +147,8 @@ def test_an_open_surface_ends_where_its_points_do() -> None:
         (filled.vertices >= low - room).all() and (filled.vertices <= high + room).all()
     )
     solid = trimesh.Trimesh(filled.vertices.numpy(), filled.faces.numpy(), process=False)
-    assert solid.is_watertight and solid.volume > 1  # what is below the sheet
+    assert solid.is_watertight
+    assert solid.volume > 1
     above = torch.tensor([[0.9, 0.9, 0.1], [0.9, 0.9, -0.1], [0, 0.8, 5], [0, 0.8, -5]])
     assert field.value(above).sign().tolist() == [1, -1, 1, -1]
 
