@@ -6,7 +6,8 @@ m rows, s samples.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,21 @@ from isolux.geometry.points.extraction import Level
 from isolux.geometry.points.far_field import far_field
 from isolux.geometry.points.hierarchy_field import HierarchyField
 from isolux.geometry.points.hierarchy_options import HierarchyOptions
+from isolux.geometry.points.level_choices import Choice, Choices, Choose
 from isolux.geometry.points.octree import Samples, dilated, first_samples, prolonged
 from isolux.geometry.points.trimming import Support
-from isolux.geometry.points.weights import RIDGE, Weights, WeightSearch
+from isolux.geometry.points.weights import RIDGE
 
-__all__ = ["fit_hierarchy"]
+__all__ = [
+    "Lattice",
+    "checked_normals",
+    "field_of_levels",
+    "fit_hierarchy",
+    "fit_levels",
+    "places_of",
+    "point_spacing",
+    "usual_residual",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +43,7 @@ _BASE = 24  # cells of the coarsest level along the longest side of the points' 
 _MARGIN = 5  # cells of it on every side
 _ANCHOR = 0.3
 _FINEST = 500_000  # cells along an axis, of what a key can hold
-_EXACT = -20.0  # a score of points without noise: there finer cells always help
-_WORSE = 0.1  # by which the finest level must predict worse to be left out
 _UNUSUAL = 6.0  # median residuals, from where on a sample counts for less
-_SEARCHED = 3  # of the finest levels, on which weights are chosen
 
 
 def fit_hierarchy(
@@ -57,49 +65,89 @@ def fit_hierarchy(
     options = options or HierarchyOptions()
     tell = progress or (lambda text, share: None)
     tell("points", 0.0)
-    normals = _checked_normals(cloud)
+    normals = checked_normals(cloud)
     xyz = cloud.xyz.numpy()
     low, high = xyz.min(0), xyz.max(0)
     extent = float((high - low).max())
-    size = _voxel_size(xyz - low, extent, options)
-    if extent / size > _FINEST:
-        raise ValueError(
-            f"voxel_size {size:g} is too small for points that extend over {extent:g}: "
-            f"at most {_FINEST} cells lie along an axis"
-        )
-    top = max(int(np.ceil(np.log2(extent / size / _BASE))), 0)
-    counts = np.ceil((high - low) / (size * 2**top)).astype(int) + 2 * _MARGIN
-    shape = int(counts[0]), int(counts[1]), int(counts[2])
-    frame = Frame(torch.from_numpy(0.5 * (low + high) - 0.5 * size * 2**top * counts), size)
-    local = frame.local(cloud.xyz).numpy()
+    lattice = Lattice.about(low, high, _voxel_size(xyz - low, extent, options))
+    local = lattice.frame.local(cloud.xyz).numpy()
     points = local, normals, np.ones(len(local), np.float32)
     samples = [first_samples(*points)]
-    for _ in range(top):
+    for _ in range(lattice.top):
         samples.append(samples[-1].coarser())
-    free = options.value_weight is None, options.smoothness is None
-    search = WeightSearch(points, samples[0].cells, free, options.solver_tol)
-    may_stop = options.voxel_size is None and options.depth is None
-    may_stop = may_stop and options.detail_level is None
-    levels: list[Level] = []
-    weights, score = _given(options), np.inf
-    for number in range(top, -1, -1):
-        tell(f"level {top - number + 1} of {top + 1}", 1 - (number + 1) / (top + 2))
-        if number < min(top, _SEARCHED) and search.able and any(free):
-            begin = [weights, weights.finer(free)] if score < np.inf else [weights]
-            weights, found = search.best(number, samples[number], levels[0], begin)
-            _log.debug("level %d predicts to %.3f, the one above to %.3f", number, found, score)
-            if may_stop and number == 0 and found > max(score + _WORSE, _EXACT):
-                break
-            score = found
-        coarser = levels[0] if levels else None
-        part = samples[number]
-        levels.insert(0, _level(part, number, coarser, shape, weights, options))
+    choose = Choices(options, points, len(samples[0].cells), lattice.top)
+    numbers = range(lattice.top, -1, -1)
+    levels = fit_levels(numbers, samples.__getitem__, [], lattice, options, choose, tell)
     tell("done", 1.0)
-    unused = top + 1 - len(levels)
-    return _field(frame, levels, samples, unused, local)
+    unused = lattice.top + 1 - len(levels)
+    spacing = point_spacing([len(part.cells) for part in samples], len(local))
+    support = Support(places_of(samples[unused]), spacing, (local.min(0), local.max(0)))
+    return field_of_levels(lattice.frame, levels, support, unused)
 
 
-def _checked_normals(cloud: PointCloud) -> Any:
+@dataclass(frozen=True)
+class Lattice:
+    """Cells about a box of points: level 0 has edge one in the frame."""
+
+    frame: Frame
+    top: int  # the coarsest level
+    shape: tuple[int, int, int]  # cells of it
+
+    @classmethod
+    def about(cls, low: Any, high: Any, size: float) -> "Lattice":
+        """The lattice about points between `low` and `high` (float64 [3]), in cells of `size`.
+
+        Raises:
+            ValueError: more cells than a key can hold.
+        """
+        extent = float((high - low).max())
+        if extent / size > _FINEST:
+            raise ValueError(
+                f"voxel_size {size:g} is too small for points that extend over {extent:g}: "
+                f"at most {_FINEST} cells lie along an axis"
+            )
+        top = max(int(np.ceil(np.log2(extent / size / _BASE))), 0)
+        counts = np.ceil((high - low) / (size * 2**top)).astype(int) + 2 * _MARGIN
+        origin = 0.5 * (low + high) - 0.5 * size * 2**top * counts
+        shape = int(counts[0]), int(counts[1]), int(counts[2])
+        return cls(Frame(torch.from_numpy(origin), size), top, shape)
+
+
+def fit_levels(
+    numbers: Iterable[int],
+    samples_of: Callable[[int], Samples],
+    coarser: list[Level],
+    lattice: Lattice,
+    options: HierarchyOptions,
+    choose: Choose,
+    tell: Callable[[str, float], None] = lambda text, share: None,
+) -> list[Level]:
+    """Fit levels from coarse to fine, each on top of those before it.
+
+    Args:
+        numbers: of the levels, falling.
+        samples_of: the points averaged at a level.
+        coarser: levels that are known, finest first; none: the first fills the box.
+        lattice: where the cells lie.
+        options: of the fit.
+        choose: how points count at a level; None from it ends the fit.
+        tell: told of each level.
+
+    Returns:
+        All levels, finest first, in units of level 0.
+    """
+    levels, top = list(coarser), lattice.top
+    for number in numbers:
+        tell(f"level {top - number + 1} of {top + 1}", 1 - (number + 1) / (top + 2))
+        samples, above = samples_of(number), levels[0] if levels else None
+        choice = choose(number, samples, above)
+        if choice is None:
+            break
+        levels.insert(0, _level(samples, number, above, lattice.shape, choice, options))
+    return levels
+
+
+def checked_normals(cloud: PointCloud) -> Any:
     """The normals; what `fit_hierarchy` cannot use raises."""
     if cloud.normals is None:
         raise ValueError("the cloud has no normals: estimate them first (estimate_normals)")
@@ -126,29 +174,45 @@ def _voxel_size(local: Any, extent: float, options: HierarchyOptions) -> float:
     return voxel_size_for(local, extent, points)
 
 
-def _field(
-    frame: Frame, levels: list[Level], pyramid: list[Samples], unused: int, local: Any
+def field_of_levels(
+    frame: Frame, levels: list[Level], support: Support, unused: int
 ) -> HierarchyField:
-    """The field in the units of its finest level, `unused` levels above the first samples."""
-    size = np.float32(2.0**unused)
-    levels = [Level(x.rows, x.coefficient / size, x.addition / size) for x in levels]
-    mask, samples = (1 << 20) - 1, pyramid[unused]
-    cell = samples.key >> 3
+    """The field in the units of its finest level, `unused` levels above the first samples.
+
+    Args:
+        frame: of level 0.
+        levels: in units of level 0, finest first.
+        support: its places in cells of level `unused`, the rest in those of level 0.
+        unused: levels that are left out.
+    """
+    size = 2.0**unused
+    levels = [
+        Level(x.rows, x.coefficient / np.float32(size), x.addition / np.float32(size))
+        for x in levels
+    ]
+    low, high = support.box
+    support = Support(support.points, support.spacing / size, (low / size, high / size))
+    return HierarchyField(Frame(frame.origin, frame.scale * size), levels, support, unused)
+
+
+def places_of(samples: Samples) -> Any:
+    """Where samples lie, float32 [s, 3], in cells of their level."""
+    mask, cell = (1 << 20) - 1, samples.key >> 3
     corner = np.stack([cell >> 40, cell >> 20 & mask, cell & mask], -1).astype(np.float32)
-    places = corner + samples.fraction.reshape(-1, 3)
-    spacing = _spacing(pyramid, len(local)) / float(size)
-    box = local.min(0) / size, local.max(0) / size
-    support = Support(places, spacing, box)
-    frame = Frame(frame.origin, frame.scale * float(size))
-    return HierarchyField(frame, levels, support, unused)
+    return corner + samples.fraction.reshape(-1, 3)
 
 
-def _spacing(pyramid: list[Samples], points: int) -> float:
-    """The typical distance between points, in cells of the first samples."""
-    full = [i for i, part in enumerate(pyramid) if points >= 5 * len(part.cells)]
-    number = full[0] if full else len(pyramid) - 1
+def point_spacing(cells: list[int], points: int) -> float:
+    """The typical distance between points, in finest cells.
+
+    Args:
+        cells: how many are occupied, of each level.
+        points: how many there are.
+    """
+    full = [i for i, count in enumerate(cells) if points >= 5 * count]
+    number = full[0] if full else len(cells) - 1
     # A surface crosses about 1.5 cells for each square of a cell's size.
-    return float(2.0**number * np.sqrt(len(pyramid[number].cells) / 1.5 / points))
+    return float(2.0**number * np.sqrt(cells[number] / 1.5 / points))
 
 
 def _level(
@@ -156,10 +220,11 @@ def _level(
     number: int,
     coarser: Level | None,
     shape: tuple[int, int, int],
-    weights: Weights,
+    choice: Choice,
     options: HierarchyOptions,
 ) -> Level:
     """Fit what this level adds to the coarser ones."""
+    weights = choice.weights
     size = np.float32(2.0**number)
     if coarser is None:
         rows = _box_rows(shape)
@@ -174,9 +239,11 @@ def _level(
         before = prolonged(rows, coarser.rows, coarser.coefficient)
         start = before / size
         extra = np.full(len(rows), RIDGE, np.float32)
-    mass = samples.weight * np.float32(len(samples.cells) / samples.weight.sum())
+    mean = choice.mean or samples.weight.sum() / max(len(samples.cells), 1)
+    mass = samples.weight * np.float32(1 / mean)
     if options.robust and coarser is not None:
-        mass *= _trust(residuals(rows, start, samples)[0])
+        residual = residuals(rows, start, samples)[0]
+        mass *= _trust(residual, choice.usual or usual_residual(residual))
     system = assemble(
         *(rows, samples, np.float32(weights.value) * mass, np.float32(weights.normal) * mass),
         *(weights.smoothness, extra, start),
@@ -191,9 +258,13 @@ def _level(
     return Level(rows, solution, solution - before)
 
 
-def _trust(residual: Any) -> Any:
+def usual_residual(residual: Any) -> float:
+    """From where on samples count for less: far more cells off than most are."""
+    return max(1.0, _UNUSUAL * float(np.median(np.abs(residual))))
+
+
+def _trust(residual: Any, usual: float) -> Any:
     """Weights that fall where the coarser levels' field is many cells off (Geman, McClure)."""
-    usual = max(1.0, _UNUSUAL * float(np.median(np.abs(residual))))
     return 1 / (1 + (residual / np.float32(usual)) ** 2) ** 2
 
 
@@ -213,15 +284,6 @@ def _report(
         "value %.4f gradient %.4f",
         *(number, len(rows), len(samples.cells), len(samples), entries / len(rows)),
         *(steps, left, np.sqrt((share * f * f).sum()), np.sqrt((share * g * g).sum())),
-    )
-
-
-def _given(options: HierarchyOptions) -> Weights:
-    plain = Weights()
-    return Weights(
-        plain.value if options.value_weight is None else options.value_weight,
-        plain.normal if options.normal_weight is None else options.normal_weight,
-        plain.smoothness if options.smoothness is None else options.smoothness,
     )
 
 
