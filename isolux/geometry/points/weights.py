@@ -23,11 +23,13 @@ from isolux.geometry.points.octree import (
     united,
 )
 
-__all__ = ["RIDGE", "WeightSearch", "Weights"]
+__all__ = ["BLOCK", "RIDGE", "WeightSearch", "Weights", "searched"]
 
 RIDGE = 1e-4  # of the difference from the coarser levels, where nothing else says anything
+BLOCK = 4
+"""Cells of a block along an axis, as a power of two."""
+
 _CELLS = 6000  # that are fitted to choose weights
-_BLOCK = 4  # cells of a block along an axis, as a power of two
 _HELD_OUT = 10  # one in so many points
 _LEAST = 20  # points to judge by
 _STEPS = 200  # of the solver for one trial
@@ -50,6 +52,16 @@ class Weights:
         return Weights(value, self.normal, smoothness)
 
 
+def searched(local: Any, cells: int) -> Any:
+    """The numbers of those points (float64 [n, 3], in finest cells) that weights are chosen by.
+
+    Args:
+        local: points.
+        cells: how many finest cells hold a point, of all that there are.
+    """
+    return subset(local, range(cells), BLOCK, _CELLS)
+
+
 class WeightSearch:
     """Points of a few blocks, a tenth of them held out, and the weights tried on each level.
 
@@ -69,7 +81,7 @@ class WeightSearch:
         tolerance: float,
     ) -> None:
         local, normal, weight = points
-        chosen = subset(local, cells, _BLOCK, _CELLS)
+        chosen = searched(local, len(cells))
         held = np.zeros(len(chosen), bool)
         held[::_HELD_OUT] = True
         rest, out = chosen[~held], chosen[held]
