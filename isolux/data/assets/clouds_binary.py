@@ -2,16 +2,21 @@
 
 import io
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from isolux.data.assets.clouds_parts import cut, make_cloud
-from isolux.data.assets.clouds_text import cloud_of_table
+from isolux.data.assets.clouds_parts import cut, make_cloud, part_of_table
+from isolux.data.assets.clouds_source import CloudSource, pieces
+from isolux.data.assets.clouds_survey import Part
 from isolux.geometry.points.cloud import PointCloud
 
-__all__ = ["read_kitti", "read_npy", "read_npz"]
+__all__ = ["kitti_count", "kitti_parts", "npy_count", "npy_parts", "read_npz"]
+
+_HEADER = 1 << 17  # bytes: numpy's own headers are far shorter
 
 _KEYS = {
     "points": ("points", "xyz", "x", "pos", "positions", "vertices"),
@@ -20,6 +25,16 @@ _KEYS = {
     "sensor": ("sensor", "sensors", "viewpoint"),
 }
 _RATIO = 1100  # deflate's own limit: a constant sensor comes near it
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Of an NPY file, whose header and length agree."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    kind: Any
+    start: int
 
 
 def read_npz(path: Path, data: bytes) -> PointCloud:
@@ -55,18 +70,59 @@ def read_npz(path: Path, data: bytes) -> PointCloud:
     )
 
 
-def read_npy(path: Path, data: bytes) -> PointCloud:
-    """One array [n, 3], or with the further columns of a text file.
+def npy_parts(source: CloudSource, rows: int | None) -> Iterator[Part]:
+    """One array [n, 3], or with the further columns of a text file; at most `rows` at a time.
 
     Raises:
         ValueError: damaged, or of another shape.
     """
-    array = _array(path, data, "its array")
-    if array.ndim != 2:
-        raise ValueError(f"{path}: has shape {list(array.shape)}, expected [n, 3]")
-    if not len(array):
+    path = source.path
+    head = _header(path, io.BytesIO(source.head(_HEADER)), source.size, "its array")
+    if len(head.shape) != 2:
+        raise ValueError(f"{path}: has shape {list(head.shape)}, expected [n, 3]")
+    if not (count := head.shape[0]):
         raise ValueError(f"{path}: has no points")
-    return cloud_of_table(path, array.astype(np.float64))
+    if head.fortran:
+        read = _by_columns(source, head, rows)
+    else:
+        row = head.shape[1] * head.kind.itemsize
+        read = pieces(source, head.start, row, count, rows, lambda has: _short(path, row, has))
+    for data, number in read:
+        table = np.frombuffer(data, head.kind).reshape(number, head.shape[1])
+        yield part_of_table(path, table.astype(np.float64))
+
+
+def npy_count(source: CloudSource) -> int:
+    """The number of points that the header says. Raises as `npy_parts`."""
+    head = io.BytesIO(source.head(_HEADER))
+    return (*_header(source.path, head, source.size, "its array").shape, 0)[0]
+
+
+def _short(path: Path, row: int, has: int) -> ValueError:
+    return ValueError(f"{path}: truncated: {has} bytes of rows of {row}")
+
+
+def _by_columns(
+    source: CloudSource, head: _Header, rows: int | None
+) -> Iterator[tuple[Any, int]]:
+    """As `pieces`, where column follows column."""
+    count, width = head.shape
+    if rows is None or source.packed:
+        columns = np.frombuffer(source.whole(), head.kind, count * width, head.start)
+        table = columns.reshape(width, count)
+        for first in range(0, count, rows or count):
+            part = np.ascontiguousarray(table[:, first : first + (rows or count)].T)
+            yield part, len(part)
+        return
+    for first in range(0, count, rows):
+        number = min(rows, count - first)
+        table = np.empty((number, width), head.kind)
+        for column in range(width):
+            place = head.start + (column * count + first) * head.kind.itemsize
+            with source.open(place) as stream:
+                data = stream.read(number * head.kind.itemsize)
+            table[:, column] = np.frombuffer(data, head.kind, number)
+        yield table, number
 
 
 def _member(path: Path, box: zipfile.ZipFile, name: str) -> Any:
@@ -83,8 +139,12 @@ def _member(path: Path, box: zipfile.ZipFile, name: str) -> Any:
 
 
 def _array(path: Path, data: bytes, what: str) -> Any:
-    """The array of an NPY file, when its header and its length agree."""
-    stream = io.BytesIO(data)
+    head = _header(path, io.BytesIO(data), len(data), what)
+    flat = np.frombuffer(data, head.kind, offset=head.start)
+    return flat.reshape(head.shape, order="F" if head.fortran else "C")
+
+
+def _header(path: Path, stream: io.BytesIO, length: int, what: str) -> _Header:
     try:
         version = np.lib.format.read_magic(stream)
         read = (
@@ -100,26 +160,37 @@ def _array(path: Path, data: bytes, what: str) -> Any:
     size = 1
     for side in shape:
         size *= side
-    if size * kind.itemsize != (has := len(data) - stream.tell()):
+    if size * kind.itemsize != (has := length - stream.tell()):
         raise ValueError(
             f"{path}: {what} of shape {list(shape)} needs {size * kind.itemsize} bytes, it has"
             f" {has}"
         )
-    flat = np.frombuffer(data, kind, size, stream.tell())
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return _Header(shape, fortran, kind, stream.tell())
 
 
-def read_kitti(path: Path, data: bytes) -> PointCloud:
-    """float32 x, y, z and reflectance; the sensor is at the origin.
+def kitti_parts(source: CloudSource, rows: int | None) -> Iterator[Part]:
+    """float32 x, y, z and reflectance, at most `rows` at a time; the sensor is at the origin.
 
     Raises:
         ValueError: no whole number of points, or values that are no coordinates.
     """
-    if len(data) % 16:
+    path = source.path
+    for data, number in pieces(
+        source, 0, 16, kitti_count(source), rows, lambda has: _short(path, 16, has)
+    ):
+        points = np.frombuffer(data, "<f4").reshape(number, 4)[:, :3]
+        if not bool((np.abs(points) < 1e6).all()):  # false for NaN too
+            raise ValueError(
+                f"{path}: is no sweep of float32 x y z intensity: values beyond 1e6"
+            )
+        yield Part(points, sensor=np.zeros(3))
+
+
+def kitti_count(source: CloudSource) -> int:
+    """The number of points that the file has room for. Raises as `kitti_parts`."""
+    if source.size % 16:
         raise ValueError(
-            f"{path}: {len(data)} bytes are no whole number of points (float32 x y z intensity)"
+            f"{source.path}: {source.size} bytes are no whole number of points"
+            " (float32 x y z intensity)"
         )
-    points = np.frombuffer(data, "<f4").reshape(-1, 4)[:, :3]
-    if not bool((np.abs(points) < 1e6).all()):  # false for NaN too
-        raise ValueError(f"{path}: is no sweep of float32 x y z intensity: values beyond 1e6")
-    return make_cloud(path, points, None, np.zeros(3), None)
+    return source.size // 16

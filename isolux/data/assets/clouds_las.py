@@ -6,27 +6,67 @@ After the LAS 1.4 specification of the ASPRS: integers times a scale plus an off
 import importlib
 import io
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from isolux.data.assets.clouds_parts import make_cloud
-from isolux.geometry.points.cloud import PointCloud
+from isolux.data.assets.clouds_source import CloudSource, pieces
+from isolux.data.assets.clouds_survey import Part
 
-__all__ = ["read_las"]
+__all__ = ["las_count", "las_parts"]
 
 _ROW = {0: 20, 1: 28, 2: 26, 3: 34, 4: 57, 5: 63, 6: 30, 7: 36, 8: 38, 9: 59, 10: 67}
 _COLORS = {2: 20, 3: 28, 5: 28, 7: 30, 8: 30, 10: 30}  # where red begins
 
 
-def read_las(path: Path, data: bytes) -> PointCloud:
+@dataclass(frozen=True)
+class _Header:
+    start: int  # of the points
+    records: int  # variable-length ones, before the points
+    number: int  # the point format
+    row: int  # bytes of a point
+    count: int
+    packed: bool
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+
+def las_parts(source: CloudSource, rows: int | None) -> Iterator[Part]:
     """Positions in full precision, and colours where the point format has them.
 
     Raises:
         ValueError: damaged, or a point format that is not known.
         ImportError: compressed (LAZ), and `lazrs` is not installed.
     """
+    head = _header(source)
+
+    def short(has: int) -> ValueError:
+        return ValueError(
+            f"{source.path}: truncated: {head.count} points of {head.row} bytes need"
+            f" {head.count * head.row} bytes, it has {has}"
+        )
+
+    if head.packed:
+        read: Iterator[tuple[Any, int]] = _unpacked(source, head, rows)
+    else:
+        read = pieces(source, head.start, head.row, head.count, rows, short)
+    for data, number in read:
+        table = np.frombuffer(data, np.uint8).reshape(number, head.row)
+        whole = np.ascontiguousarray(table[:, :12]).view("<i4")
+        xyz = whole * np.array(head.scale) + np.array(head.offset)
+        yield Part(xyz, colors=_colors(table, head.number), fillable=True)
+
+
+def las_count(source: CloudSource) -> int:
+    """The number of points that the header says. Raises as `las_parts`."""
+    return _header(source).count
+
+
+def _header(source: CloudSource) -> _Header:
+    path, data = source.path, source.head(375)
     if not data.startswith(b"LASF") or len(data) < 227:
         raise ValueError(f"{path}: begins with no whole LAS header")
     minor = data[25]
@@ -45,33 +85,22 @@ def read_las(path: Path, data: bytes) -> PointCloud:
         raise ValueError(f"{path}: scale {scale} and offset {offset} are no measures")
     if not count:
         raise ValueError(f"{path}: has no points")
-    if kind & 0xC0:
-        # The best that can be compressed away is far below this.
-        if count * row > 1000 * len(data):
-            raise ValueError(f"{path}: {count} points do not fit into {len(data)} bytes")
-        body = _unpacked(path, data, start, records, count * row)
-    else:
-        body = data[start : start + count * row]
-    if len(body) < count * row:
-        raise ValueError(
-            f"{path}: truncated: {count} points of {row} bytes need {count * row} bytes, it has"
-            f" {len(body)}"
-        )
-    rows = np.frombuffer(body, np.uint8, count * row).reshape(count, row)
-    whole = np.ascontiguousarray(rows[:, :12]).view("<i4")
-    xyz = whole * np.array(scale) + np.array(offset)
-    return make_cloud(path, xyz, None, None, _colors(rows, number))
+    # The best that can be compressed away is far below this.
+    if (packed := bool(kind & 0xC0)) and count * row > 1000 * source.size:
+        raise ValueError(f"{path}: {count} points do not fit into {source.size} bytes")
+    return _Header(start, records, number, row, count, packed, scale, offset)
 
 
 def _colors(rows: Any, number: int) -> Any:
     at = _COLORS.get(number)
-    if at is None:
-        return None
-    colors = np.ascontiguousarray(rows[:, at : at + 6]).view("<u2")
-    return colors if colors.any() else None  # the field is there, and was never filled
+    return None if at is None else np.ascontiguousarray(rows[:, at : at + 6]).view("<u2")
 
 
-def _unpacked(path: Path, data: bytes, start: int, records: int, size: int) -> Any:
+def _unpacked(
+    source: CloudSource, head: _Header, rows: int | None
+) -> Iterator[tuple[Any, int]]:
+    """As `pieces`, of compressed rows."""
+    path = source.path
     try:
         # Named at run time: an optional package that nothing else needs.
         lazrs: Any = importlib.import_module("lazrs")
@@ -80,17 +109,21 @@ def _unpacked(path: Path, data: bytes, start: int, records: int, size: int) -> A
             f"{path}: is compressed (LAZ), which needs the package lazrs:"
             " pip install 'isolux[las]', or uncompress it to LAS"
         ) from None
-    table = _laszip_record(path, data, records)
-    if len(data) < start + 8:
+    table = _laszip_record(path, source.head(min(head.start, source.size)), head.records)
+    if source.size < head.start + 8:
         raise ValueError(f"{path}: truncated: no compressed points")
-    body = np.zeros(size, np.uint8)
-    try:
-        stream = io.BytesIO(data)
-        stream.seek(start)
-        lazrs.LasZipDecompressor(stream, table).decompress_many(body)
-    except Exception as error:  # the package has kinds of its own
-        raise ValueError(f"{path}: damaged LAZ ({error})") from None
-    return body
+    # It goes to the end, where its own table is: what is gzip'd besides cannot.
+    with io.BytesIO(source.whole()) if source.packed else source.open() as stream:
+        stream.seek(head.start)
+        try:
+            decompressor = lazrs.LasZipDecompressor(stream, table)
+            for first in range(0, head.count, rows or head.count):
+                number = min(rows or head.count, head.count - first)
+                body = np.zeros(number * head.row, np.uint8)
+                decompressor.decompress_many(body)
+                yield body, number
+        except Exception as error:  # the package has kinds of its own
+            raise ValueError(f"{path}: damaged LAZ ({error})") from None
 
 
 def _laszip_record(path: Path, data: bytes, records: int) -> bytes:

@@ -1,28 +1,28 @@
 """Points of PCD files (Point Cloud Library, version 0.7): ascii, binary, binary_compressed."""
 
-import io
-import logging
 import struct
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from isolux.data.assets.clouds_parts import cloud_of_columns, cut, cut_reason, whole
+from isolux.data.assets.clouds_lines import lines_of, tables
+from isolux.data.assets.clouds_parts import cut, cut_reason, part_of_columns, whole
+from isolux.data.assets.clouds_source import CloudSource, pieces
+from isolux.data.assets.clouds_survey import Part
 from isolux.data.assets.lzf import decompress
-from isolux.geometry.points.cloud import PointCloud
 
-__all__ = ["read_pcd"]
+__all__ = ["pcd_count", "pcd_parts"]
 
-_log = logging.getLogger(__name__)
 _KEYS = (
     "VERSION", "FIELDS", "COLUMNS", "SIZE", "TYPE", "COUNT",
     "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA",
 )  # fmt: skip
 _KINDS = {"I": "i", "U": "u", "F": "f"}
 _SIZES = {"i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8)}
+_HEADER = 1 << 20  # bytes: no honest header is longer
 _UNSET = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]  # what writers put when they know nothing
 
 
@@ -45,8 +45,8 @@ class _Header:
         )
 
 
-def read_pcd(path: Path, data: bytes) -> PointCloud:
-    """All points, those without a return (NaN) included.
+def pcd_parts(source: CloudSource, rows: int | None) -> Iterator[Part]:
+    """All points, those without a return (NaN) included, at most `rows` at a time.
 
     The sensor is at the viewpoint. Most writers leave that at its default, the origin without
     a turn, so the default says nothing, except of a picture of depths (HEIGHT over 1).
@@ -54,22 +54,27 @@ def read_pcd(path: Path, data: bytes) -> PointCloud:
     Raises:
         ValueError: a header or body that is damaged; one line that says what was expected.
     """
-    head = _header(path, data)
-    body = memoryview(data)[head.start :]
-    match head.data:
-        case "ascii":
-            columns = _ascii(path, body, head)
-        case "binary":
-            columns = _binary(path, body, head)
-        case _:
-            columns = _compressed(path, body, head)
+    head = _head(source)
     known = head.organised or head.viewpoint != _UNSET
     if not known:
-        _log.info("%s: its VIEWPOINT is the default, so the sensor is not known", path)
-    return cloud_of_columns(path, _unpacked(columns), head.viewpoint[:3] if known else None)
+        source.say("its VIEWPOINT is the default, so the sensor is not known")
+    sensor = head.viewpoint[:3] if known else None
+    read = {"ascii": _ascii, "binary": _binary}.get(head.data, _compressed)
+    for columns in read(source, head, rows):
+        yield part_of_columns(source.path, _unpacked(columns), sensor)
 
 
-def _header(path: Path, data: bytes) -> _Header:
+def pcd_count(source: CloudSource) -> int:
+    """The number of points that the header says. Raises as `pcd_parts`."""
+    return _head(source).points
+
+
+def _head(source: CloudSource) -> _Header:
+    return _header(source.path, source.head(_HEADER), source.size)
+
+
+def _header(path: Path, data: bytes, size: int) -> _Header:
+    """Of a file of `size` bytes that begins with `data`."""
     found: dict[str, list[str]] = {}
     at = 0
     while "DATA" not in found:
@@ -96,7 +101,7 @@ def _header(path: Path, data: bytes) -> _Header:
         whole(path, word, f"COUNT of {cut(name)}", 1 << 16)
         for name, word in zip(names, each[2], strict=True)
     ]
-    points, height = _points(path, found, len(data))
+    points, height = _points(path, found, size)
     method = (found["DATA"] or [""])[0].lower()
     if method not in ("ascii", "binary", "binary_compressed"):
         raise ValueError(
@@ -147,18 +152,28 @@ def _viewpoint(path: Path, words: list[str] | None) -> list[float]:
     return view
 
 
-def _ascii(path: Path, body: memoryview, head: _Header) -> dict[str, Any]:
-    width = sum(head.counts)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a body without lines
-            table = np.loadtxt(io.BytesIO(body), ndmin=2, max_rows=head.points, comments="#")
-        if len(table) < head.points:
-            raise ValueError(f"truncated, it has {len(table)} rows")
-        if table.shape[1] != width:
-            raise ValueError(f"a row has {table.shape[1]} numbers, the header says {width}")
-    except ValueError as error:
-        raise ValueError(f"{path}: in its {head.points} points: {cut_reason(error)}") from None
+def _ascii(source: CloudSource, head: _Header, rows: int | None) -> Iterator[dict[str, Any]]:
+    width, done = sum(head.counts), 0
+    with lines_of(source, head.start) as lines:
+        try:
+            for table in tables(lines, rows, head.points, ["#"]):
+                done += len(table)
+                if rows is None and done < head.points:
+                    break
+                if table.shape[1] != width:
+                    raise ValueError(
+                        f"a row has {table.shape[1]} numbers, the header says {width}"
+                    )
+                yield _columns(table, head)
+            if done < head.points:
+                raise ValueError(f"truncated, it has {done} rows")
+        except ValueError as error:
+            raise ValueError(
+                f"{source.path}: in its {head.points} points: {cut_reason(error)}"
+            ) from None
+
+
+def _columns(table: Any, head: _Header) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     at = 0
     for name, kind, count in zip(head.names, head.kinds, head.counts, strict=True):
@@ -173,27 +188,36 @@ def _ascii(path: Path, body: memoryview, head: _Header) -> dict[str, Any]:
     return columns
 
 
-def _binary(path: Path, body: memoryview, head: _Header) -> dict[str, Any]:
-    if len(body) < (needs := head.row * head.points):
-        raise ValueError(
-            f"{path}: truncated: {head.points} points of {head.row} bytes need {needs} bytes,"
-            f" it has {len(body)}"
+def _binary(source: CloudSource, head: _Header, rows: int | None) -> Iterator[dict[str, Any]]:
+    def short(has: int) -> ValueError:
+        return ValueError(
+            f"{source.path}: truncated: {head.points} points of {head.row} bytes need"
+            f" {head.row * head.points} bytes, it has {has}"
         )
+
     places = np.cumsum(
         [0] + [int(k[2]) * c for k, c in zip(head.kinds, head.counts, strict=True)]
     )
-    rows = np.frombuffer(body, np.uint8, needs).reshape(head.points, head.row)
-    return {
-        name: np.ascontiguousarray(rows[:, place : place + int(kind[2])]).view(kind)[:, 0]
+    fields = [
+        (name, kind, place)
         for name, kind, count, place in zip(
             head.names, head.kinds, head.counts, places[:-1], strict=True
         )
         if count == 1 and name != "_"
-    }
+    ]
+    for data, number in pieces(source, head.start, head.row, head.points, rows, short):
+        table = np.frombuffer(data, np.uint8).reshape(number, head.row)
+        yield {
+            name: np.ascontiguousarray(table[:, place : place + int(kind[2])]).view(kind)[:, 0]
+            for name, kind, place in fields
+        }
 
 
-def _compressed(path: Path, body: memoryview, head: _Header) -> dict[str, Any]:
+def _compressed(
+    source: CloudSource, head: _Header, rows: int | None
+) -> Iterator[dict[str, Any]]:
     """Field after field, each for all points."""
+    path, body = source.path, memoryview(source.whole())[head.start :]
     if len(body) < 8:
         raise ValueError(f"{path}: truncated: the sizes of the compressed data are absent")
     packed, size = struct.unpack("<II", body[:8])
@@ -215,7 +239,9 @@ def _compressed(path: Path, body: memoryview, head: _Header) -> dict[str, Any]:
         if count == 1 and name != "_":
             columns[name] = np.frombuffer(plain, kind, head.points, at)
         at += int(kind[2]) * count * head.points
-    return columns
+    for first in range(0, head.points, rows or head.points):
+        part = slice(first, first + (rows or head.points))
+        yield {name: column[part] for name, column in columns.items()}
 
 
 def _unpacked(columns: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 """Points of PLY files: ascii, little- and big-endian, any number types, lists passed over."""
 
 import io
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from isolux.data.assets.clouds_parts import cloud_of_columns, cut, cut_reason, whole
-from isolux.geometry.points.cloud import PointCloud
+from isolux.data.assets.clouds_lines import lines_of, tables
+from isolux.data.assets.clouds_parts import cut, cut_reason, part_of_columns, whole
+from isolux.data.assets.clouds_source import CloudSource, pieces
+from isolux.data.assets.clouds_survey import Part
 
-__all__ = ["read_ply_cloud"]
+__all__ = ["ply_count", "ply_parts"]
 
 _TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
@@ -47,32 +49,48 @@ class _Element:
         """Whether all rows have one length."""
         return all(item.count is None for item in self.properties)
 
+    @property
+    def bytes(self) -> int:
+        """Of all rows, where all have one length."""
+        return sum(int(item.kind[1]) for item in self.properties) * self.rows
 
-def read_ply_cloud(path: Path, data: bytes) -> PointCloud:
-    """The element `vertex`; everything after it is left alone.
+
+def ply_parts(source: CloudSource, rows: int | None) -> Iterator[Part]:
+    """The element `vertex`, at most `rows` at a time; everything after it is left alone.
 
     Raises:
         ValueError: a header or body that is damaged; one line that says what was expected.
     """
-    order, elements, start = _header(path, data)
+    path = source.path
+    order, before, element, start = _vertices(source)
+    read = _ascii if order == "=" else _binary
+    for columns in read(source, start, order, before, element, rows):
+        yield part_of_columns(path, columns)
+
+
+def ply_count(source: CloudSource) -> int:
+    """The number of points that the header says. Raises as `ply_parts`."""
+    return _vertices(source)[2].rows
+
+
+def _vertices(source: CloudSource) -> tuple[str, list[_Element], _Element, int]:
+    """Byte order, the elements before the points, the points', and where the body begins."""
+    order, elements, start = _header(source.path, source.head(_HEADER), source.size)
     before: list[_Element] = []
     for element in elements:
-        if element.name != "vertex":
-            before.append(element)
-            continue
-        if not element.rows:
-            raise ValueError(f"{path}: has no points (element vertex 0)")
-        body = memoryview(data)[start:]
-        read = _ascii if order == "=" else _binary
-        return cloud_of_columns(path, read(path, body, order, before, element))
-    raise ValueError(f"{path}: has no element 'vertex'")
+        if element.name == "vertex":
+            if not element.rows:
+                raise ValueError(f"{source.path}: has no points (element vertex 0)")
+            return order, before, element, start
+        before.append(element)
+    raise ValueError(f"{source.path}: has no element 'vertex'")
 
 
-def _header(path: Path, data: bytes) -> tuple[str, list[_Element], int]:
-    """Byte order, elements, and where the body begins."""
+def _header(path: Path, data: bytes, size: int) -> tuple[str, list[_Element], int]:
+    """Byte order, elements, and where the body begins, of a file of `size` bytes."""
     if not data.startswith(b"ply"):
         raise ValueError(f"{path}: begins with '{cut(data[:12])}', expected 'ply'")
-    end = data.find(b"end_header", 0, _HEADER)
+    end = data.find(b"end_header")
     if end < 0:
         raise ValueError(f"{path}: the PLY header has no end_header")
     # The body may begin with any byte, so the first line tells how lines end.
@@ -89,9 +107,7 @@ def _header(path: Path, data: bytes) -> tuple[str, list[_Element], int]:
             case ["format", kind, *_] if kind in _ORDERS:
                 order = _ORDERS[kind]
             case ["element", name, count]:
-                elements.append(
-                    _Element(name, whole(path, count, f"element {name}", len(data)))
-                )
+                elements.append(_Element(name, whole(path, count, f"element {name}", size)))
             case ["property", *rest] if elements:
                 elements[-1].properties.append(_property(path, rest))
             case _:
@@ -121,51 +137,84 @@ def _property(path: Path, words: list[str]) -> _Property:
 
 
 def _binary(
-    path: Path, body: memoryview, order: str, before: list[_Element], element: _Element
-) -> dict[str, Any]:
-    at = 0
+    source: CloudSource,
+    start: int,
+    order: str,
+    before: list[_Element],
+    element: _Element,
+    rows: int | None,
+) -> Iterator[dict[str, Any]]:
+    path = source.path
+    if not (element.fixed and all(other.fixed for other in before)):
+        yield from _of_lists(source, start, order, before, element, rows)
+        return
+    size = source.size
     for other in before:
-        at = _skip(path, body, at, order, other)
-    if not element.fixed:
-        return _with_lists(path, body, at, order, element)
+        _room(path, other, other.bytes, size - start)
+        start += other.bytes
     row = np.dtype([(item.name, order + item.kind) for item in element.properties])
-    _room(path, element, row.itemsize * element.rows, len(body) - at)
-    table = np.frombuffer(body, row, element.rows, at)
-    return {item.name: table[item.name] for item in element.properties}
+
+    def short(has: int) -> ValueError:
+        return _short(path, element, row.itemsize * element.rows, has)
+
+    for data, count in pieces(source, start, row.itemsize, element.rows, rows, short):
+        table = np.frombuffer(data, row, count)
+        yield {item.name: table[item.name] for item in element.properties}
 
 
 def _room(path: Path, element: _Element, needs: int, has: int) -> None:
     if needs > has:
-        raise ValueError(
-            f"{path}: truncated: {element.rows} rows of {cut(element.name)} need {needs} bytes,"
-            f" it has {max(has, 0)}"
-        )
+        raise _short(path, element, needs, has)
+
+
+def _short(path: Path, element: _Element, needs: int, has: int) -> ValueError:
+    return ValueError(
+        f"{path}: truncated: {element.rows} rows of {cut(element.name)} need {needs} bytes,"
+        f" it has {max(has, 0)}"
+    )
+
+
+def _of_lists(
+    source: CloudSource,
+    start: int,
+    order: str,
+    before: list[_Element],
+    element: _Element,
+    rows: int | None,
+) -> Iterator[dict[str, Any]]:
+    """As `_binary`, where rows of changing length are among what must be read."""
+    path, body = source.path, memoryview(source.whole())[start:]
+    at = 0
+    for other in before:
+        at = _skip(path, body, at, order, other)
+    if element.fixed:
+        row = np.dtype([(item.name, order + item.kind) for item in element.properties])
+        _room(path, element, element.bytes, len(body) - at)
+        table = np.frombuffer(body, row, element.rows, at)
+        for first in range(0, element.rows, rows or element.rows):
+            part = table[first : first + (rows or element.rows)]
+            yield {item.name: part[item.name] for item in element.properties}
+        return
+    single = [item for item in element.properties if item.count is None]
+    for first in range(0, element.rows, rows or element.rows):
+        found = []
+        for _ in range(min(rows or element.rows, element.rows - first)):
+            at, values = _row(path, body, at, order, element)
+            found.append(values)
+        yield {
+            item.name: np.array([values[i] for values in found], dtype=item.kind)
+            for i, item in enumerate(single)
+        }
 
 
 def _skip(path: Path, body: memoryview, at: int, order: str, element: _Element) -> int:
     """Where the element ends that begins at `at`."""
     if element.fixed:
-        size = sum(int(item.kind[1]) for item in element.properties) * element.rows
-        _room(path, element, size, len(body) - at)
-        return at + size
+        _room(path, element, element.bytes, len(body) - at)
+        return at + element.bytes
     for _ in range(element.rows):
         at, _values = _row(path, body, at, order, element)
     return at
-
-
-def _with_lists(
-    path: Path, body: memoryview, at: int, order: str, element: _Element
-) -> dict[str, Any]:
-    """Rows of changing length, one by one."""
-    single = [item for item in element.properties if item.count is None]
-    rows = []
-    for _ in range(element.rows):
-        at, values = _row(path, body, at, order, element)
-        rows.append(values)
-    return {
-        item.name: np.array([row[i] for row in rows], dtype=item.kind)
-        for i, item in enumerate(single)
-    }
 
 
 def _row(
@@ -195,26 +244,29 @@ def _row(
 
 
 def _ascii(
-    path: Path, body: memoryview, _order: str, before: list[_Element], element: _Element
-) -> dict[str, Any]:
+    source: CloudSource,
+    start: int,
+    _order: str,
+    before: list[_Element],
+    element: _Element,
+    rows: int | None,
+) -> Iterator[dict[str, Any]]:
     skipped = sum(other.rows for other in before if other.properties)
-    lines = io.BytesIO(bytes(body).replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
-    try:
-        for _ in range(skipped):
-            if not lines.readline():
-                raise ValueError(f"ends within {skipped} rows before the points")
-        if element.fixed:
-            table = _table(lines, element.rows, len(element.properties))
-            values = list(table.T)
-        else:
-            values = _ragged(lines, element)
-    except ValueError as error:
-        raise ValueError(f"{path}: in its {element.rows} points: {cut_reason(error)}") from None
     single = [item for item in element.properties if item.count is None]
-    return {
-        item.name: _typed(column, item.kind)
-        for item, column in zip(single, values, strict=True)
-    }
+    read = _table if element.fixed else _ragged
+    with lines_of(source, start) as lines:
+        try:
+            for _ in range(skipped):
+                if not lines.readline():
+                    raise ValueError(f"ends within {skipped} rows before the points")
+            for values in read(lines, element, rows):
+                yield {
+                    item.name: _typed(column, item.kind)
+                    for item, column in zip(single, values, strict=True)
+                }
+        except ValueError as error:
+            reason = cut_reason(error)
+            raise ValueError(f"{source.path}: in its {element.rows} points: {reason}") from None
 
 
 def _typed(column: Any, kind: str) -> Any:
@@ -224,19 +276,21 @@ def _typed(column: Any, kind: str) -> Any:
     return np.rint(column).astype(np.int64)
 
 
-def _table(lines: io.BytesIO, rows: int, width: int) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a file without lines
-        table = np.loadtxt(lines, ndmin=2, max_rows=rows, comments=None)
-    if len(table) < rows:
-        raise ValueError(f"truncated, it has {len(table)} rows")
-    if table.shape[1] != width:
-        raise ValueError(f"a row has {table.shape[1]} numbers, the header says {width}")
-    return table
+def _table(lines: io.TextIOWrapper, element: _Element, rows: int | None) -> Iterator[Any]:
+    width, done = len(element.properties), 0
+    for table in tables(lines, rows, element.rows):
+        done += len(table)
+        if rows is None and done < element.rows:
+            break
+        if table.shape[1] != width:
+            raise ValueError(f"a row has {table.shape[1]} numbers, the header says {width}")
+        yield table.T
+    if done < element.rows:
+        raise ValueError(f"truncated, it has {done} rows")
 
 
-def _ragged(lines: io.BytesIO, element: _Element) -> list[Any]:
-    rows: list[list[float]] = []
+def _ragged(lines: io.TextIOWrapper, element: _Element, rows: int | None) -> Iterator[Any]:
+    found: list[list[float]] = []
     for number in range(element.rows):
         words = lines.readline().split()
         row: list[float] = []
@@ -251,5 +305,7 @@ def _ragged(lines: io.BytesIO, element: _Element) -> list[Any]:
                 at += 1 + max(int(words[at]), 0)
         if at != len(words):
             raise ValueError(f"row {number + 1} has {len(words)} numbers, expected {at}")
-        rows.append(row)
-    return list(np.array(rows).T)
+        found.append(row)
+        if len(found) == rows or number + 1 == element.rows:
+            yield np.array(found).T
+            found = []
