@@ -5,7 +5,8 @@ Letters: m rows (one a coefficient), s samples, c cells.
 Lengths are in cells of the level and coefficients likewise, so that the field's gradient has
 length one at the surface. With a coefficient's spline B, the energy is
 
-    sum over samples (w_v f^2 + w_g |grad f - n|^2) + smoothness * sum (second differences)^2
+    sum over samples (w_v (f - t)^2 + w_g |grad f - n|^2)
+    + sum over rows smoothness * (second differences about the row)^2
     + sum over rows extra * (coefficient - wanted)^2.
 """
 
@@ -58,9 +59,10 @@ def assemble(
     samples: Samples,
     value_weight: Any,
     slope_weight: Any,
-    smoothness: float,
+    smoothness: Any,
     extra: Any,
     wanted: Any,
+    target: Any = None,
 ) -> System:
     """The equations of the coefficients at sorted cells `rows`.
 
@@ -69,17 +71,23 @@ def assemble(
         samples: at this level.
         value_weight: float32 [s].
         slope_weight: float32 [s].
-        smoothness: of the squared second differences along the axes.
+        smoothness: of the squared second differences along the axes; one number, or one for
+            each row, float32 [m], that the difference is taken about.
         extra: float32 [m], added to the diagonal.
         wanted: float32 [m], what the coefficients should be for the extra weights' sake.
+        target: float32 [s], what the function should be at the samples; None is zero.
     """
+    if target is None:
+        target = np.zeros(len(samples), np.float32)
+    if np.ndim(smoothness) == 0:
+        smoothness = np.full(len(rows), smoothness, np.float32)
     ranges = chunks(len(rows), _ROWS)
     parts = parallel_for(
         _block,
         [
             (
                 *(rows, samples.cells, samples.first, samples.fraction, samples.normal),
-                *(value_weight, slope_weight, smoothness, extra, *part),
+                *(target, value_weight, slope_weight, smoothness, extra, *part),
             )
             for part in ranges
         ],

@@ -27,6 +27,7 @@ def _add_samples(
     qz: int,
     fraction: Any,
     normal: Any,
+    target: Any,
     value_weight: Any,
     slope_weight: Any,
     value: Any,
@@ -49,6 +50,7 @@ def _add_samples(
         gz = wg * x * y * slope[6 + qz]
         right += gx * normal[3 * s] + gy * normal[3 * s + 1] + gz * normal[3 * s + 2]
         plain = wv * x * y * z
+        right += plain * target[s]
         for j in range(3):
             for k in range(3):
                 yz = value[3 + j] * value[6 + k]
@@ -70,21 +72,26 @@ def _add_samples(
 
 
 @kernel
-def _smooth(entry: Any, column: Any, smoothness: float) -> None:
-    """Squared second differences along the axes, of triples whose cells all exist."""
+def _smooth(entry: Any, column: Any, smoothness: Any) -> None:
+    """Squared second differences along the axes, of triples whose cells all exist.
+
+    The smoothness of a triple is that of the row in its middle.
+    """
+    own = np.float64(smoothness[column[62]])
     for axis in range(3):
         step = (25, 5, 1)[axis]
         low, lower = column[62 - step] >= 0, column[62 - 2 * step] >= 0
         high, higher = column[62 + step] >= 0, column[62 + 2 * step] >= 0
         if low and high:
-            entry[62] += 4 * smoothness
-            entry[62 + step] -= 2 * smoothness
+            entry[62] += 4 * own
+            entry[62 + step] -= 2 * own
         if low and lower:
-            entry[62] += smoothness
+            entry[62] += np.float64(smoothness[column[62 - step]])
         if high and higher:
-            entry[62] += smoothness
-            entry[62 + step] -= 2 * smoothness
-            entry[62 + 2 * step] += smoothness
+            other = np.float64(smoothness[column[62 + step]])
+            entry[62] += other
+            entry[62 + step] -= 2 * other
+            entry[62 + 2 * step] += other
 
 
 @kernel
@@ -109,9 +116,10 @@ def assemble_rows(
     first: Any,
     fraction: Any,
     normal: Any,
+    target: Any,
     value_weight: Any,
     slope_weight: Any,
-    smoothness: float,
+    smoothness: Any,
     extra: Any,
     start: int,
     stop: int,
@@ -146,7 +154,7 @@ def assemble_rows(
                 oz = cells[at] - low
                 total += _add_samples(
                     *(first[at], first[at + 1], 2 - ox, 2 - oy, 2 - oz),
-                    *(fraction, normal, value_weight, slope_weight, value, slope),
+                    *(fraction, normal, target, value_weight, slope_weight, value, slope),
                     *(entry, 25 * ox + 5 * oy + oz),
                 )
                 at += 1
