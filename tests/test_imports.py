@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 ORDER = [
     "failure",
+    "ray_session",
     "backends",
     "encoders",
     "geometry",

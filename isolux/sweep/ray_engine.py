@@ -5,13 +5,12 @@ dashboard, and listens on the loopback address unless a cluster is named.
 """
 
 import io
-import os
-import socket
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
+from isolux import ray_session
 from isolux.confs.errors import ConfError
 from isolux.sweep.attempt import Attempt, Outcome, run_attempt
 from isolux.sweep.engines import Engine, fitting, gpus, hidden_gpus, processors
@@ -19,9 +18,7 @@ from isolux.sweep.spec import Resources
 
 __all__ = ["RayEngine"]
 
-_STORE = 80_000_000  # bytes of the object store, near the least: nothing large goes through it
 _GIB = 2**30
-_PATIENCE = 10.0  # seconds until a head must have answered
 
 
 class RayEngine(Engine):
@@ -37,11 +34,7 @@ class RayEngine(Engine):
     """
 
     def __init__(self, resources: Resources, address: str | None, trials: int) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray would otherwise warn that it hides GPUs from tasks that ask for none. We do.
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if not address:  # the address alone does not keep Ray from listening to the network
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        ray_session.configure(bool(address))
         self._environment = hidden_gpus(resources)
         self._ray: Any = import_module("ray")
         self._stack = ExitStack()
@@ -64,7 +57,7 @@ class RayEngine(Engine):
             self.name = f"Ray at {address}"
         else:
             cpus = min(cpus, processors())
-            self._start()
+            ray_session.start(self._ray, processors(), len(gpus()))
             self.slots = here
             self.name = f"Ray on this machine, {here} at a time"
         # Retries are the sweep's own: it knows what is worth one.
@@ -76,31 +69,11 @@ class RayEngine(Engine):
         )
         self._running: dict[Any, Attempt] = {}
 
-    def _start(self) -> None:
-        self._ray.init(
-            address="local",
-            num_cpus=processors(),
-            num_gpus=len(gpus()),
-            object_store_memory=_STORE,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-        )
-
     def _connect(self, address: str) -> None:
         try:
-            _knock(address)
-            self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except Exception as error:  # whatever its transport raises
-            reason = (
-                (getattr(error, "strerror", None) or str(error)).splitlines()
-                or [type(error).__name__]
-            )[0][:200]
-            raise ConfError(
-                f"--address {address}: no cluster of Ray answers ({reason}); one that wants"
-                " its token needs RAY_AUTH_MODE=token"
-            ) from None
+            ray_session.connect(self._ray, address)
+        except ConnectionError as error:
+            raise ConfError(f"--address {address}: {error}") from None
 
     def _check_nodes(self, resources: Resources) -> None:
         """A task that fits nowhere would wait for ever."""
@@ -137,32 +110,13 @@ class RayEngine(Engine):
         except errors.TaskCancelledError:
             return Outcome("interrupted", reason="cancelled")
         except errors.RayTaskError as error:  # ours, or isolux is not installed there
-            return Outcome("failed", reason=_first_words(error))
+            return Outcome("failed", reason=ray_session.first_words(error))
         except errors.RayError as error:
-            return Outcome("crashed", reason=f"its worker died: {_first_words(error)}")
+            return Outcome(
+                "crashed", reason=f"its worker died: {ray_session.first_words(error)}"
+            )
         return outcome
 
     def close(self) -> None:
         """As Engine.close."""
         self._stack.close()
-
-
-def _knock(address: str) -> None:
-    """Whether anything listens there: without a head Ray ends the whole process.
-
-    Raises:
-        OSError, ValueError: nothing does, or it is no address.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon:
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
-    elif address != "auto":
-        raise ValueError("an address is auto, HOST:PORT or ray://HOST:PORT")
-
-
-def _first_words(error: BaseException) -> str:
-    """The line of an error that says most: the last of a traceback, else the first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return (lines[-1] if "Traceback" in str(error) else lines[0])[:300]

@@ -3,11 +3,12 @@
 Letters: n points.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["occupied", "target_points", "voxel_size_for"]
+__all__ = ["occupied", "size_by", "target_points", "voxel_size_for"]
 
 _ENOUGH = 5.0  # points in a cell to measure density by
 
@@ -31,9 +32,14 @@ def voxel_size_for(local: Any, extent: float, target: float) -> float:
         extent: the longest side of their box.
         target: points a cell, on average.
     """
+    return size_by(lambda size: len(local) / occupied(local, size), extent, target)
+
+
+def size_by(mean_at: Callable[[float], float], extent: float, target: float) -> float:
+    """`voxel_size_for` by a function that tells the points in an occupied cell of a size."""
     size = extent / 4.0
     for _ in range(16):
-        mean = len(local) / occupied(local, size)
+        mean = mean_at(size)
         if mean < 2 * _ENOUGH:
             break
         size *= 0.5 if mean > 8 * _ENOUGH else 0.7071

@@ -21,6 +21,7 @@ from isolux.geometry.points.extraction import Level
 from isolux.geometry.points.far_field import far_field
 from isolux.geometry.points.hierarchy_field import HierarchyField
 from isolux.geometry.points.hierarchy_options import HierarchyOptions
+from isolux.geometry.points.learned.inference import adjusted, unadjusted, wanted
 from isolux.geometry.points.level_choices import Choice, Choices, Choose
 from isolux.geometry.points.octree import Samples, dilated, first_samples, prolonged
 from isolux.geometry.points.trimming import Support
@@ -28,6 +29,7 @@ from isolux.geometry.points.weights import RIDGE
 
 __all__ = [
     "Lattice",
+    "cell_size",
     "checked_normals",
     "field_of_levels",
     "fit_hierarchy",
@@ -69,7 +71,10 @@ def fit_hierarchy(
     xyz = cloud.xyz.numpy()
     low, high = xyz.min(0), xyz.max(0)
     extent = float((high - low).max())
-    lattice = Lattice.about(low, high, _voxel_size(xyz - low, extent, options))
+    size = cell_size(
+        options, extent, len(xyz), lambda points: voxel_size_for(xyz - low, extent, points)
+    )
+    lattice = Lattice.about(low, high, size)
     local = lattice.frame.local(cloud.xyz).numpy()
     points = local, normals, np.ones(len(local), np.float32)
     samples = [first_samples(*points)]
@@ -164,14 +169,23 @@ def checked_normals(cloud: PointCloud) -> Any:
     return cloud.normals.numpy()
 
 
-def _voxel_size(local: Any, extent: float, options: HierarchyOptions) -> float:
+def cell_size(
+    options: HierarchyOptions, extent: float, count: int, measured: Callable[[float], float]
+) -> float:
+    """Edge of the finest cells, in world units.
+
+    Args:
+        options: which may say it.
+        extent: the longest side of the points' box.
+        count: how many points there are.
+        measured: the edge at which an occupied cell holds so many points.
+    """
     if options.voxel_size is not None:
         return options.voxel_size
     if options.depth is not None:
         return float(1.1 * extent / 2**options.depth)
     detail = options.detail_level
-    points = target_points(len(local)) if detail is None else 20.0 - 19.0 * detail
-    return voxel_size_for(local, extent, points)
+    return measured(target_points(count) if detail is None else 20.0 - 19.0 * detail)
 
 
 def field_of_levels(
@@ -244,9 +258,11 @@ def _level(
     if options.robust and coarser is not None:
         residual = residuals(rows, start, samples)[0]
         mass *= _trust(residual, choice.usual or usual_residual(residual))
+    learned = coarser is not None and wanted(options.learned, weights)
+    terms = (adjusted if learned else unadjusted)(rows, start, samples, mass, weights)
     system = assemble(
-        *(rows, samples, np.float32(weights.value) * mass, np.float32(weights.normal) * mass),
-        *(weights.smoothness, extra, start),
+        *(rows, terms.samples, terms.value_weight, terms.slope_weight),
+        *(terms.smoothness, extra, start, terms.target),
     )
     solution, steps, left = solve(system, start, options.solver_tol, options.max_iter)
     if _log.isEnabledFor(logging.DEBUG):

@@ -1,0 +1,164 @@
+"""Cleaning and normals of a cloud on disk, tile by tile.
+
+Letters: n points.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from isolux.geometry.points.cloud import PointCloud
+from isolux.geometry.points.hierarchy import Lattice
+from isolux.geometry.points.normals import estimate_normals
+from isolux.geometry.points.tiled import store
+from isolux.geometry.points.tiled.buckets import (
+    bucketed,
+    cells_and_counts,
+    local_of,
+    points_about,
+)
+from isolux.geometry.points.tiled.layout import Tiles, cut
+from isolux.geometry.points.tiled.records import (
+    PointStore,
+    cloud_of,
+    gathered,
+    record_type,
+    records_of,
+)
+from isolux.geometry.points.tiled.schedule import Schedule, Task
+
+__all__ = ["Prepare", "prepared"]
+
+Prepare = Callable[[PointCloud], PointCloud]
+_CELLS = 4096  # along the longest side, of the lattice that tiles are cut on
+_MOST = 300_000  # occupied cells to cut by
+_GUIDE = 300_000  # points that say which side is outside
+_HALO = 1 / 8  # of a tile's edge, about it
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A cloud that is cut up as it came."""
+
+    folder: Path
+    made_from: str
+    lattice: Lattice
+    tiles: Tiles
+    kind: list[str]
+    prepare: Prepare | None
+
+    def result(self, tile: int) -> Path:
+        """A tile's prepared points."""
+        return self.folder / "ready" / f"{tile:06d}.tile"
+
+    @property
+    def guide(self) -> Path:
+        """Some points of the whole cloud whose normals have their side."""
+        return self.folder / "guide.tile"
+
+
+def prepared(
+    points: PointStore,
+    folder: Path,
+    prepare: Prepare | None,
+    most: int,
+    schedule: Callable[[str], Schedule],
+) -> PointStore:
+    """A cloud cleaned by `prepare`, with normals where it had none.
+
+    Args:
+        points: as they came.
+        folder: to work in.
+        prepare: of a tile and what lies about it. It may add normals; where it does not and
+            there are none they are estimated. Their side comes from the sensors, or from those
+            of some points of the whole cloud.
+        most: points of a tile.
+        schedule: for results with a fingerprint.
+
+    Raises:
+        ValueError: too few points, or nothing is left.
+    """
+    if points.count < 4:
+        raise ValueError(f"a surface needs at least 4 points, got {points.count}")
+    made_from = store.fingerprint(points.digest, prepare, most)
+    low, high = np.array(points.low), np.array(points.high)
+    extent = max(float((high - low).max()), 1e-300)
+    lattice = Lattice.about(low, high, extent / _CELLS)
+    number, cells, counts = cells_and_counts(points, lattice, _MOST)
+    tiles = cut(cells, counts, number, lattice.shape, lattice.top, most)
+    raw = Raw(folder / "raw", made_from, lattice, tiles, points.kind, prepare)
+    work = schedule(made_from)
+    bucketed(points, lattice, tiles, raw.folder / made_from, work.tell)
+    if "sensor" not in points.kind and not store.is_made(raw.guide, made_from):
+        _write_guide(raw, points)
+    tasks = [
+        Task(f"preparing tile {tile}", prepare_tile, (raw, tile), raw.result(tile), int(held))
+        for tile, held in enumerate(tiles.points.tolist())
+        if held
+    ]
+    work.run("points", tasks, (0.05, 0.2))
+
+    def blocks() -> Iterator[Any]:
+        for task in tasks:
+            yield _records(store.read(task.result, made_from))
+
+    return gathered(blocks, folder, "prepared", work.tell)
+
+
+def prepare_tile(raw: Raw, tile: int) -> None:
+    """Clean a tile and what lies about it, estimate normals, and keep the tile's own points."""
+    low, high = raw.tiles.box(tile)
+    halo = max(1, int(_HALO * (high - low)[0]))
+    folder = raw.folder / raw.made_from
+    box = low - halo, high + halo
+    cloud = cloud_of(points_about(folder, raw.lattice, raw.tiles, raw.kind, box))
+    cloud = cloud if raw.prepare is None else raw.prepare(cloud)
+    if cloud.normals is None:
+        cloud = _with_normals(raw, cloud)
+    records = records_of(cloud)
+    local = local_of(raw.lattice, records)
+    own = records[((local >= low) & (local < high)).all(1)]
+    store.write(
+        raw.result(tile), raw.made_from, {name: own[name] for name in records.dtype.names}
+    )
+
+
+def _with_normals(raw: Raw, cloud: PointCloud) -> PointCloud:
+    if len(cloud) < 3:  # no plane goes through them
+        return _keeping(cloud, torch.zeros(len(cloud), 3))[:0]
+    cloud = estimate_normals(cloud)[0]
+    assert cloud.normals is not None
+    if cloud.sensor is not None:
+        return cloud
+    guide = store.read(raw.guide, raw.made_from)
+    _, nearest = cKDTree(guide["xyz"]).query(cloud.xyz.numpy())
+    side = (torch.from_numpy(guide["normals"][nearest]) * cloud.normals).sum(1, keepdim=True)
+    return _keeping(cloud, torch.where(side < 0, -cloud.normals, cloud.normals))
+
+
+def _keeping(cloud: PointCloud, normals: torch.Tensor) -> PointCloud:
+    return PointCloud(cloud.xyz, normals, cloud.sensor, cloud.colors)
+
+
+def _write_guide(raw: Raw, points: PointStore) -> None:
+    """Normals of some points of the whole cloud, outward."""
+    arrays = {"xyz": np.zeros((0, 3)), "normals": np.zeros((0, 3), np.float32)}
+    if "normals" not in points.kind:
+        cloud = cloud_of(points.some(_GUIDE))
+        cloud = cloud if raw.prepare is None else raw.prepare(cloud)
+        if cloud.normals is None:
+            cloud = estimate_normals(cloud)[0]
+        arrays = {name: records_of(cloud)[name] for name in arrays}
+    store.write(raw.guide, raw.made_from, arrays)
+
+
+def _records(arrays: dict[str, Any]) -> Any:
+    out = np.empty(len(arrays["xyz"]), record_type(list(arrays)))
+    for name, values in arrays.items():
+        out[name] = values
+    return out
