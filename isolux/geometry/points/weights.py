@@ -33,6 +33,7 @@ _CELLS = 6000  # that are fitted to choose weights
 _HELD_OUT = 10  # one in so many points
 _LEAST = 20  # points to judge by
 _STEPS = 200  # of the solver for one trial
+_FLATTEST = 1e-3  # mean slope along the normals
 _VALUES = (3.0, 1.0, 0.3, 0.1, 0.03)
 _SMOOTHNESS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 
@@ -144,6 +145,7 @@ class _Trial:
         size = 2.0**number
         self.train = first_samples(search.train[0] / size, *search.train[1:])
         self.test = first_samples(search.test[0] / size, *search.test[1:], average=False)
+        self.unturned = replace(self.test, normal=np.zeros_like(self.test.normal))
         self.rows = dilated(united(self.train.cells, self.test.cells))
         before = prolonged(self.rows, coarser.rows, coarser.coefficient)
         self.start = before / np.float32(size)
@@ -166,13 +168,34 @@ class _Trial:
             )
             solution, _, _ = solve(system, self.start, self.tolerance, _STEPS)
             value, slope = residuals(self.rows, solution, self.test)
+            length = residuals(self.rows, solution, self.unturned)[1]
             # One number along the normal, two across it.
-            along, across = _robust(self.size * value), _robust(slope)
-            self.known[weights] = float(np.log(along) + 2 * np.log(across))
+            along, across = _unscaled(value, slope, length, self.test.normal)
+            self.known[weights] = float(np.log(self.size**2 * along) + 2 * np.log(across))
         return self.known[weights]
 
 
-def _robust(residual: Any) -> float:
-    """The mean square, without the largest twentieth."""
-    square = np.sort(residual.astype(np.float64) ** 2)
+def _unscaled(value: Any, slope: Any, length: Any, normal: Any) -> tuple[float, float]:
+    """Mean squares of a function's value, and of how far its gradient is from the normal.
+
+    First the function is divided by its mean slope along the normals: one that noise, or too
+    much smoothness, has pressed flat would be near zero everywhere and seem to predict well.
+
+    Args:
+        value: float32 [s].
+        slope: the length of gradient less normal, float32 [s].
+        length: of the gradient, float32 [s].
+        normal: float32 [s * 3].
+    """
+    own = (normal.astype(np.float64).reshape(-1, 3) ** 2).sum(1)
+    off = slope.astype(np.float64) ** 2
+    more = 0.5 * (length.astype(np.float64) ** 2 - own - off)  # times the normal, less its own
+    scale = max(1 + float(more.sum() / max(own.sum(), 1e-30)), _FLATTEST)
+    across = off + 2 * (1 - scale) * more + (1 - scale) ** 2 * own
+    return _robust((value / scale) ** 2), _robust(across / scale**2)
+
+
+def _robust(square: Any) -> float:
+    """The mean of squares, without the largest twentieth."""
+    square = np.sort(square.astype(np.float64))
     return float(square[: max(1, len(square) - len(square) // 20)].mean()) + 1e-12
