@@ -11,8 +11,9 @@ COMMAND starts a Python with open3d (the extra `bench`); the environment variabl
 says the same, and without either it is this interpreter. Each measurement is a process of its
 own: user CPU seconds of fitting and meshing, after a warm-up on a tiny cloud that compiling
 goes to, and the peak of memory. What is measured goes to OUT/points.json after each cell, and
-`--resume` goes on from there, trying failed cells again. The tables are in OUT/points.md as
-well, the pictures of `--pictures` beside them; `--real` writes points_real.*.
+`--resume` goes on from there, trying failed cells again; `--peer` takes over what an earlier
+run measured of the peer. The tables are in OUT/points.md as well, the pictures of `--pictures`
+beside them; `--real` writes points_real.*.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def cells(
                         continue
                     for kind in normals:
                         sampling = Sampling(size, noise, spread, kind)  # type: ignore[arg-type]
-                        for system in systems_for(size, 1.0, chosen):
+                        for system in systems_for(size, 1.0, chosen, kind == "pca"):
                             yield Cell(shape, sampling, system)
 
 
@@ -127,6 +128,18 @@ def _run(args: argparse.Namespace, found: dict[str, Any], results: Path) -> int:
     return int(failed)
 
 
+def _of_the_peer(files: Sequence[Path]) -> dict[str, Any]:
+    """The peer's rows of earlier results; a later file goes before an earlier one."""
+    rows: dict[str, Any] = {}
+    for file in files:
+        rows |= json.loads(file.read_text("utf-8"))
+    return {
+        key: row
+        for key, row in rows.items()
+        if key.rpartition("/")[2].startswith("open3d") and "failed" not in row
+    }
+
+
 def _store(path: Path, found: dict[str, Any]) -> None:
     """Writes beside the file and renames, so that a stop leaves a whole file."""
     beside = path.with_suffix(".part")
@@ -148,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pca", action="store_true", help="estimated normals as well")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="points of clouds")
     parser.add_argument("--depths", type=int, nargs="+", help="instead of those of each size")
+    parser.add_argument("--peer", type=Path, nargs="+", default=(), metavar="FILE",
+                        help="earlier results, whose rows of the peer are kept")  # fmt: skip
     parser.add_argument("--samples", type=int, default=SAMPLES, help="of each surface")
     parser.add_argument("--pictures", action="store_true", help="draw a row for each shape")
     parser.add_argument("--resume", action="store_true", help="go on with OUT's results")
@@ -167,6 +182,7 @@ def main() -> int:
         if not args.resume:
             parser.error(f"{results} is there; add --resume or name another --out")
         found = json.loads(results.read_text("utf-8"))
+    found = _of_the_peer(args.peer) | found
     if args.real:
         from points_real import run
 

@@ -39,19 +39,25 @@ class System:
         return self.script == "points_peer.py"
 
 
-def systems_for(points: int, side: float, depths: Sequence[int]) -> list[System]:
+def systems_for(
+    points: int, side: float, depths: Sequence[int], estimated: bool = False
+) -> list[System]:
     """The peer and ours at each depth, and ours with sizes of its own.
 
     Args:
         points: of the cloud.
         side: its longest; a depth of d means cells of 1.1 * side / 2^d.
         depths: of the octree.
+        estimated: the cloud's normals are our estimates, so the peer also runs with its own.
     """
     found = []
     for depth in depths:
         size = _ROOM * side / 2**depth
         ours = {"engine": "hierarchy", "voxel_size": size}
         found.append(System(f"open3d d{depth}", "points_peer.py", {"depth": depth}))
+        if estimated:
+            own = {"depth": depth, "estimate": True}
+            found.append(System(f"open3d own d{depth}", "points_peer.py", own))
         found.append(System(f"hierarchy d{depth}", "points_worker.py", ours))
     found.append(System("hierarchy auto", "points_worker.py", {"engine": "hierarchy"}))
     if points <= _SPLINES_AT_MOST:
@@ -82,6 +88,8 @@ def reconstruct(
         given, made = Path(folder, "cloud.npz"), Path(folder, "mesh.npz")
         assert cloud.normals is not None
         arrays = {"xyz": cloud.xyz.numpy(), "normals": cloud.normals.numpy()}
+        if system.options.get("estimate") and cloud.sensor is not None:
+            arrays["sensor"] = cloud.sensor.numpy()
         np.savez(given, **arrays)
         command = [
             *start,

@@ -15,8 +15,11 @@ _SHOWN = (
     ("nc", "nc", "{:.4f}"),
     ("F.001", "f_0.001", "{:.3f}"),
     ("F.0005", "f_0.0005", "{:.3f}"),
-    ("median", "residual_median", "{:.6f}"),
-    ("95 %", "residual_95", "{:.6f}"),
+    ("held-out median", "held_median", "{:.6f}"),
+    ("held-out 95 %", "held_95", "{:.6f}"),
+    ("range median", "range_median", "{:.6g}"),
+    ("range 80 %", "range_80", "{:.6g}"),
+    ("covered", "covered", "{:.3f}"),
     ("excess 95 %", "excess_95", "{:.6f}"),
     ("user s", "user_s", "{:.2f}"),
     ("wall s", "wall_s", "{:.2f}"),
@@ -25,7 +28,10 @@ _SHOWN = (
     ("parts", "components", "{:d}"),
     ("open", "boundary_edges", "{:d}"),
 )
-_RATIOS = ("cd", "hausdorff", "normals", "user_s", "megabytes", "residual_median")
+_RATIOS = (
+    *("cd", "hausdorff", "normals", "user_s", "megabytes"),
+    *("held_median", "held_95", "range_median", "range_80"),
+)
 _NOISY = 0.75  # a ratio to reach on noisy clouds; 1 on clean ones
 
 
@@ -58,7 +64,7 @@ def pairs(found: Mapping[str, Row]) -> Iterator[tuple[str, dict[str, float]]]:
             and _same_depth(system, other.rpartition("/")[2])
         ]
         if peers:
-            best = min(peers, key=lambda peer: peer.get("cd", peer.get("residual_median", 0.0)))
+            best = min(peers, key=lambda peer: peer.get("cd", peer.get("held_median", 0.0)))
             ours = full(row)
             yield (
                 key,

@@ -233,21 +233,44 @@ def test_open_edges_and_parts_are_counted() -> None:
     assert numbers == {"faces": 3, "components": 2, "boundary_edges": 7}
 
 
-def test_residuals_tell_a_sheet_that_no_point_asked_for() -> None:
-    from points_real import residuals
+def test_held_out_points_tell_a_sheet_that_no_point_asked_for() -> None:
+    from points_held_out import held_out, split
+
+    from isolux.geometry.points.cloud import PointCloud
 
     points, _ = sphere_shape(0.5).sample(3000, 0)
-    good = residuals(ball(0.5), points)
-    assert good["residual_95"] < 2e-4
+    cloud, held = split(PointCloud(points))
+    assert len(cloud) + len(held) == 3000
+    assert 200 < len(held) < 400
+    good = held_out(ball(0.5), cloud, held)
+    assert good["held_95"] < 2e-4
     assert good["excess_95"] < 0.05
+    assert good["covered"] == 1.0
     far = ball(0.5)
     both = Mesh(
         torch.cat([far.vertices, far.vertices + 3.0]),
         torch.cat([far.faces, far.faces + len(far.vertices)]),
     )
-    sheet = residuals(both, points)
-    assert sheet["residual_95"] == pytest.approx(good["residual_95"])
+    sheet = held_out(both, cloud, held)
+    assert sheet["held_95"] == pytest.approx(good["held_95"])
     assert sheet["excess_95"] > 3.0
+    assert held_out(ball(0.3), cloud, held)["covered"] == 0.0
+
+
+def test_ranges_are_those_of_the_first_sheet_that_a_ray_meets() -> None:
+    pytest.importorskip("embreex", reason="embreex, an optional ray caster, is not installed")
+    from points_held_out import range_errors
+
+    far = torch.tensor([5e5, 4e6, 0.0]).double()  # coordinates of a survey
+    points, normals = sphere_shape(0.5).sample(500, 0)
+    sensor = points + 0.7 * normals
+    whole, sheet = ball(0.5), ball(0.6)
+    behind = range_errors(Mesh(whole.vertices + far, whole.faces), points + far, sensor + far)
+    assert float(np.abs(behind).max()) < 3e-4
+    before = range_errors(Mesh(sheet.vertices + far, sheet.faces), points + far, sensor + far)
+    np.testing.assert_allclose(before, -0.1, atol=3e-4)
+    nothing = range_errors(Mesh(whole.vertices + 9.0, whole.faces), points, sensor)
+    assert bool(np.isinf(nothing).all())
 
 
 # --- tables
@@ -354,6 +377,26 @@ def test_resume_keeps_what_is_there_and_tries_failures_again(
     assert again["gear/graded/0%/300/true/open3d d4"]["faces"] == 8
 
 
+def test_rows_of_the_peer_are_taken_over(
+    tmp_path: Path, peer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import points
+
+    rows = {
+        "gear/even/0%/300/true/open3d d4": {"cd": 0.125, "nc": 0.5},
+        "gear/graded/0%/300/true/open3d d4": {"failed": "no such luck"},
+        "gear/even/0%/300/true/hierarchy auto": {"cd": 0.25, "nc": 0.5},
+    }
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(rows), "utf-8")
+    given = arguments(tmp_path / "out", peer, "--peer", str(earlier))
+    assert called(points, monkeypatch, given) == 0
+    found = json.loads((tmp_path / "out" / "points.json").read_text("utf-8"))
+    assert len(found) == 2  # what failed is measured, and ours never comes from elsewhere
+    assert found["gear/even/0%/300/true/open3d d4"] == {"cd": 0.125, "nc": 0.5}
+    assert found["gear/graded/0%/300/true/open3d d4"]["faces"] == 8
+
+
 def test_our_worker_reconstructs_a_tiny_cloud() -> None:
     from points_clouds import Sampling, cloud_of
     from points_metrics import surface_errors, truth_of
@@ -364,6 +407,14 @@ def test_our_worker_reconstructs_a_tiny_cloud() -> None:
     mesh, numbers = reconstruct(ours, cloud_of(made, Sampling(1000)), [])
     assert surface_errors(mesh, truth_of(made, 2000))["cd"] < 0.003
     assert {"fit_user_s", "mesh_user_s", "peak_rss_bytes"} <= numbers.keys()
+
+
+def test_the_peer_takes_its_own_normals_where_ours_are_estimates() -> None:
+    from points_systems import systems_for
+
+    names = [system.name for system in systems_for(10**6, 1.0, [8], estimated=True)]
+    assert names == ["open3d d8", "open3d own d8", "hierarchy d8", "hierarchy auto"]
+    assert "open3d own d8" not in [system.name for system in systems_for(10**6, 1.0, [8])]
 
 
 def test_plan_has_each_cell_once() -> None:
@@ -377,7 +428,7 @@ def test_plan_has_each_cell_once() -> None:
 
 
 def test_pictures_show_the_mesh_and_its_error() -> None:
-    from points_pictures import Eye, error_picture, shaded
+    from points_pictures import Eye, error_picture, shaded, splatted
 
     eye, mesh = Eye(), ball(0.4)
     grey = shaded(mesh, eye)
@@ -386,6 +437,12 @@ def test_pictures_show_the_mesh_and_its_error() -> None:
     assert 20 < int(grey[180, 180, 0]) < 255
     heat = error_picture(mesh, eye, lambda p: (p.norm(dim=-1) - 0.4).abs())
     assert int(heat[180, 180].max()) < 20
+    points, normals = sphere_shape(0.4).sample(3000, 0)
+    dots = splatted(points, normals, eye)
+    assert dots.shape == (360, 360, 3)
+    covered = grey[..., 0] < 255
+    assert 0.1 < float((dots[..., 0][covered] < 255).float().mean()) < 0.9
+    assert float((dots[..., 0][~covered] < 255).float().mean()) < 0.01
     assert Tensor.equal(
         shaded(Mesh(mesh.vertices, mesh.faces[:0]), eye), torch.full_like(grey, 255)
     )
