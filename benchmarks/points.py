@@ -12,8 +12,8 @@ says the same, and without either it is this interpreter. Each measurement is a 
 own: user CPU seconds of fitting and meshing, after a warm-up on a tiny cloud that compiling
 goes to, and the peak of memory. What is measured goes to OUT/points.json after each cell, and
 `--resume` goes on from there, trying failed cells again; `--peer` takes over what an earlier
-run measured of the peer. The tables are in OUT/points.md as well, the pictures of `--pictures`
-beside them; `--real` writes points_real.*.
+run measured of the peer. The tables are in OUT/points.md as well, short ones in
+points_digest.md, the pictures of `--pictures` beside them; `--real` writes points_real.*.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from points_clouds import Sampling, cloud_of
+from points_digest import digest
 from points_metrics import SAMPLES, Truth, connectedness, surface_errors, truth_of
 from points_shapes import FILES, PROCEDURAL, Shape, load
 from points_systems import System, open3d_command, reconstruct, systems_for
@@ -191,6 +192,7 @@ def main() -> int:
         )
     else:
         failed = _run(args, found, results)
+        (args.out / "points_digest.md").write_text(digest(found), "utf-8")
         if args.pictures:
             from points_pictures import draw_all
 

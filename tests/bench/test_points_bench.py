@@ -306,6 +306,35 @@ def test_ratios_are_ours_over_the_peers_at_the_same_depth() -> None:
     assert len(markdown(found).split("\n\n")[0].splitlines()) == 2 + len(found)
 
 
+def test_the_digest_counts_what_is_not_above_the_peer() -> None:
+    from points_digest import compared, digest
+
+    def cells(ours: float, peer: float, cloud: str) -> dict[str, dict[str, float]]:
+        numbers = {
+            f"{cloud}/open3d d8": row(peer, 2.0),
+            f"{cloud}/open3d d9": row(2 * peer, 4.0),
+            f"{cloud}/hierarchy auto": row(ours, 1.0),
+        }
+        return {key: value | {"hausdorff": 10 * value["cd"]} for key, value in numbers.items()}
+
+    found = {
+        **cells(0.5, 1.0, "knot/even/0%/10k/true"),
+        **cells(1.5, 1.0, "knot/even/0.5%/10k/true"),
+        **cells(0.8, 1.0, "bunny/graded/0.5%/10k/true"),
+        **cells(0.7, 1.0, "bunny/even/0.5%/10k/pca"),
+    }
+    ratios = {cell.name: cell.ratios["cd"] for cell in compared(found, "hierarchy auto")}
+    assert ratios["bunny 10k, 0.5 %, graded"] == pytest.approx(0.8)
+    assert ratios["bunny 10k, 0.5 %, normals estimated"] == pytest.approx(0.7)
+    said = digest(found)
+    assert "| all | 1 of 1 | 2 of 3 | 1 of 3 | 4 of 4 | 3 of 4 | 0.75 | 1.50 |" in said
+    assert "| by formula, 10k | 1 of 1 | 0 of 1 | 0 of 1 |" in said
+    assert "Worst: knot 10k, 0.5 % (1.50); bunny 10k, 0.5 %, graded (0.80)" in said
+    assert "| 10k | knot | 0.50 |  | 1.50 |  |  |  |" in said
+    assert "| 10k | hierarchy auto | 1.0 | 1.0 | 100 | 100 |" in said
+    assert "splines" not in said
+
+
 # --- the script
 
 
