@@ -13,7 +13,7 @@ from isolux.backends.extraction_tables import CUBE_EDGES, cube_groups, cube_twis
 from isolux.geometry.points import extraction_kernels as kernels
 from isolux.geometry.points.octree import children, dilated, prolonged, united
 
-__all__ = ["Level", "crossed_cells", "draw", "finer", "inner_cells"]
+__all__ = ["Dual", "Level", "crossed_cells", "draw", "dual_of", "finer", "inner_cells"]
 
 _CHUNK = 16384
 _ENDS = np.array(CUBE_EDGES, np.int64).reshape(-1)
@@ -88,6 +88,35 @@ def draw(cells: Any, rows: Any, coefficient: Any) -> tuple[Any, Any, Any]:
         outside), and the cell (int64 [v]) of each vertex. A 2-manifold, closed where the cells
         hold all of the zero set.
     """
+    dual = dual_of(cells, rows, coefficient)
+    count = len(dual.quads) // 4
+    faces = np.empty(6 * count, np.int32)
+    parallel_for(
+        kernels.cut_quads,
+        [(dual.quads, dual.vertices, faces, *part) for part in chunks(count, _CHUNK)],
+    )
+    return dual.vertices.reshape(-1, 3), faces.reshape(-1, 3), dual.owner
+
+
+@dataclass(frozen=True)
+class Dual:
+    """Dual vertices and the quads between them. Flat arrays."""
+
+    cells: Any  # int64 [c], sorted: those whose corners differ
+    case: Any  # uint8 [c]: which corners are inside
+    first: Any  # int32 [c + 1]: each cell's first vertex
+    vertices: Any  # float64 [3 v], in cells
+    slopes: Any  # float32 [3 v]: of the field at the vertices, or empty
+    quads: Any  # int32 [4 q], counter-clockwise from outside
+
+    @property
+    def owner(self) -> Any:
+        """The cell (int64 [v]) of each vertex."""
+        return np.repeat(self.cells, np.diff(self.first))
+
+
+def dual_of(cells: Any, rows: Any, coefficient: Any, with_slopes: bool = False) -> Dual:
+    """A vertex for each patch of the zero set in a cell, a quad about each crossed edge."""
     case = np.empty(len(cells), np.uint8)
     parallel_for(
         kernels.find_cases,
@@ -100,14 +129,15 @@ def draw(cells: Any, rows: Any, coefficient: Any) -> tuple[Any, Any, Any]:
     count = kernels.number_vertices(cells, case, cube_twists(), groups, row, first)
     first[-1] = count
     vertices = np.empty(3 * count)
+    slopes = np.empty(3 * count if with_slopes else 0, np.float32)
+    tables = _ENDS, groups, row, first
     parallel_for(
         kernels.place_vertices,
         [
-            (cells, rows, coefficient, _ENDS, groups, row, first, vertices, *part)
+            (cells, rows, coefficient, *tables, vertices, slopes, *part)
             for part in chunks(len(cells), _CHUNK)
         ],
     )
-    faces = np.empty(18 * len(cells), np.int32)
-    drawn = kernels.draw_quads(cells, case, _EDGE_OF, groups, row, first, vertices, faces)
-    owner = np.repeat(cells, np.diff(first))
-    return vertices.reshape(-1, 3), faces[: 3 * drawn].reshape(-1, 3).copy(), owner
+    quads = np.empty(12 * len(cells), np.int32)
+    found = kernels.find_quads(cells, case, _EDGE_OF, groups, row, first, quads)
+    return Dual(cells, case, first, vertices, slopes, quads[: 4 * found].copy())

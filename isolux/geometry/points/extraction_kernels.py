@@ -13,8 +13,9 @@ from isolux.geometry.points.octree_kernels import seek
 
 __all__ = [
     "crossed",
-    "draw_quads",
+    "cut_quads",
     "find_cases",
+    "find_quads",
     "number_vertices",
     "overwrite",
     "place_vertices",
@@ -23,6 +24,9 @@ __all__ = [
 _Z = 1
 _Y = 1 << 20
 _X = 1 << 40
+_STEPS = 6  # of Newton's method at most; two as a rule
+_SHARE, _BEND = 0.45, 0.05  # see `_bulge`; the latter in cells
+_NEAR = 1e-4  # cells; after a step so short the next one would be nothing
 
 
 @kernel
@@ -153,6 +157,53 @@ def _value_and_slope(c: Any, p: Any, basis: Any, out: Any) -> None:
 
 
 @kernel
+def _to_the_surface(c: Any, p: Any, basis: Any, out: Any, step: Any) -> float:
+    """Newton's method from a point of a cell, within it; `out` ends with value and slope.
+
+    Where a step would leave through a wall it goes along the wall, so that a vertex that is
+    pressed to one still comes to lie on the surface. Returns about how far outside it began.
+    """
+    start = 0.0
+    for number in range(_STEPS):
+        _value_and_slope(c, p, basis, out)
+        if number == 0:
+            square = out[1] * out[1] + out[2] * out[2] + out[3] * out[3]
+            start = out[0] / np.sqrt(square) if square > 1e-12 else 0.0
+        square = 0.0
+        for axis in range(3):
+            along = out[0] * out[1 + axis]
+            held = along > 0 if p[axis] <= 0 else (along < 0 if p[axis] >= 1 else False)
+            step[axis] = 0.0 if held else out[1 + axis]
+            square += step[axis] * step[axis]
+        if not square > 1e-12:
+            break
+        far = 0.0
+        for axis in range(3):
+            move = min(max(-out[0] * step[axis] / square, -0.5), 0.5)
+            p[axis] = min(max(p[axis] + move, 0.0), 1.0)
+            far = max(far, abs(move))
+        if far < _NEAR:
+            break
+    return start
+
+
+@kernel
+def _bulge(p: Any, out: Any, start: float) -> None:
+    """Move a vertex on from the surface, by a share of the way that brought it there.
+
+    The mean of the crossings lies on the inner side of a bend, and so do the triangles between
+    vertices that lie on the surface. With vertices a little beyond it they lie on both sides,
+    at half the mean distance. Beside an edge, where the way is long, there is no such bend.
+    """
+    length = np.sqrt(out[1] * out[1] + out[2] * out[2] + out[3] * out[3])
+    if not length > 1e-6:
+        return
+    move = -_SHARE * start / (1 + (start / _BEND) ** 2) / length
+    for axis in range(3):
+        p[axis] = min(max(p[axis] + move * out[1 + axis], 0.0), 1.0)
+
+
+@kernel
 def place_vertices(
     cells: Any,
     rows: Any,
@@ -162,16 +213,18 @@ def place_vertices(
     row: Any,
     first: Any,
     vertices: Any,
+    slopes: Any,
     start: int,
     stop: int,
 ) -> None:
     """Each dual vertex: the mean of its patch's crossings, brought to the surface by Newton.
 
-    Vertices are in cells, and none leaves its own.
+    Vertices are in cells, and none leaves its own, nor the surface by more than
+    _SHARE * _BEND / 2. `slopes`: the field's there, or empty.
     """
     near = np.zeros(9, np.int64)
     c, corner, basis, out = np.empty(27), np.empty(8), np.empty(18), np.empty(4)
-    p = np.empty(3)
+    p, step = np.empty(3), np.empty(3)
     mask = _Y - 1
     for i in range(start, stop):
         _gather(cells[i], rows, values, near, c)
@@ -194,39 +247,28 @@ def place_vertices(
                 break
             for axis in range(3):
                 p[axis] /= count
-            for _ in range(2):
-                _value_and_slope(c, p, basis, out)
-                square = out[1] * out[1] + out[2] * out[2] + out[3] * out[3]
-                if not square > 1e-12:
-                    break
-                for axis in range(3):
-                    move = min(max(-out[0] * out[1 + axis] / square, -0.5), 0.5)
-                    p[axis] = min(max(p[axis] + move, 0.0), 1.0)
+            began = _to_the_surface(c, p, basis, out, step)
+            _bulge(p, out, began)
             at = np.int64(first[i]) + group
             vertices[3 * at] = p[0] + (cells[i] >> 40)
             vertices[3 * at + 1] = p[1] + (cells[i] >> 20 & mask)
             vertices[3 * at + 2] = p[2] + (cells[i] & mask)
+            if len(slopes) > 0:
+                for axis in range(3):
+                    slopes[3 * at + axis] = out[1 + axis]
             group += 1
 
 
 @kernel
-def draw_quads(
-    cells: Any,
-    case: Any,
-    edge_of: Any,
-    groups: Any,
-    row: Any,
-    first: Any,
-    vertices: Any,
-    faces: Any,
+def find_quads(
+    cells: Any, case: Any, edge_of: Any, groups: Any, row: Any, first: Any, quads: Any
 ) -> int:
-    """Two triangles about each crossed edge, cut along the shorter diagonal; how many.
+    """The four vertices about each crossed edge, counter-clockwise from outside; how many.
 
     `edge_of` says which edge a cell has along an axis at (u, v): place 4 axis + u + 2 v.
     A cell owns the three edges from its lowest corner.
     """
     count = 0
-    quad = np.empty(4, np.int64)
     near = np.zeros(9, np.int64)
     steps = np.array([_X, _Y, _Z])
     for i in range(len(cells)):
@@ -251,18 +293,23 @@ def draw_quads(
                     break
                 e = edge_of[4 * axis + back_u + 2 * back_v]
                 place = k if lowest else 3 - k
-                quad[place] = np.int64(first[at]) + groups[12 * np.int64(row[at]) + e]
-            if not whole:
-                continue
-            turn = (
-                0 if _gap(vertices, quad[0], quad[2]) <= _gap(vertices, quad[1], quad[3]) else 1
-            )
-            for half in range(2):
-                faces[3 * count] = quad[turn]
-                faces[3 * count + 1] = quad[(turn + 1 + half) % 4]
-                faces[3 * count + 2] = quad[(turn + 2 + half) % 4]
+                quads[4 * count + place] = first[at] + groups[12 * np.int64(row[at]) + e]
+            if whole:
                 count += 1
     return count
+
+
+@kernel
+def cut_quads(quads: Any, vertices: Any, faces: Any, start: int, stop: int) -> None:
+    """Two triangles of each quad, cut along the shorter diagonal."""
+    for q in range(start, stop):
+        one = _gap(vertices, quads[4 * q], quads[4 * q + 2])
+        two = _gap(vertices, quads[4 * q + 1], quads[4 * q + 3])
+        turn = 0 if one <= two else 1
+        for half in range(2):
+            faces[6 * q + 3 * half] = quads[4 * q + turn]
+            faces[6 * q + 3 * half + 1] = quads[4 * q + (turn + 1 + half) % 4]
+            faces[6 * q + 3 * half + 2] = quads[4 * q + (turn + 2 + half) % 4]
 
 
 @kernel

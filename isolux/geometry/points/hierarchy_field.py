@@ -5,6 +5,7 @@ edge of its cells. Each level adds to the coarser ones, so that the field is smo
 the coarsest fills a box, beyond which the distance to the box is added.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,16 +17,18 @@ from isolux.backends import Backend
 from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.mesh import Mesh
 from isolux.geometry.points import hierarchy_field_kernels as kernels
+from isolux.geometry.points.adaptive import merged
 from isolux.geometry.points.cloud import Frame
 from isolux.geometry.points.colored_field import ColoredField
 from isolux.geometry.points.extraction import (
     Level,
     crossed_cells,
     draw,
+    dual_of,
     finer,
     inner_cells,
 )
-from isolux.geometry.points.trimming import Support, trimmed, with_points
+from isolux.geometry.points.trimming import Support, supported, trimmed, with_points
 
 __all__ = ["HierarchyField"]
 
@@ -119,6 +122,7 @@ class HierarchyField(ColoredField):
         *,
         voxel_size: float | None = None,
         refine: int = 0,
+        adaptive: float | None = None,
         trim: float | None = None,
         watertight: bool = False,
     ) -> Mesh:
@@ -131,6 +135,9 @@ class HierarchyField(ColoredField):
             backend: likewise; the work is done on the processor.
             voxel_size: of the triangles' cells, in world units, rounded down to a level.
             refine: how many times the cells are halved once more.
+            adaptive: cells become one with their neighbours where the surface in them stays
+                within this of its tangent planes, in finest cells of the field: 0.01 keeps
+                all shape, 0.05 makes a small mesh. None draws cells of one size.
             trim: the surface farther than this from all points is left out, in world units;
                 None takes some spacings of the points.
             watertight: leave nothing out for its distance, so that the mesh is closed. Parts
@@ -141,12 +148,14 @@ class HierarchyField(ColoredField):
             millionth of the extent. Zero faces where nothing is left.
 
         Raises:
-            ValueError: a resolution below one, cells of no size, a negative `refine` or `trim`.
+            ValueError: a resolution below one, cells of no size, a negative `refine`, a
+                `trim` or `adaptive` that is not positive.
         """
         if refine < 0:
             raise ValueError(f"refine must be at least 0, got {refine}")
-        if trim is not None and not trim >= 0:
-            raise ValueError(f"trim must be at least 0, got {trim}")
+        for name, given in (("trim", trim), ("adaptive", adaptive)):
+            if given is not None and not given > 0:
+                raise ValueError(f"{name} must be positive, or none; got {given}")
         down = self._levels_down(resolution, voxel_size) + refine
         limit = np.inf
         if not watertight:
@@ -161,13 +170,41 @@ class HierarchyField(ColoredField):
             cells, rows, coefficient = finer(cells, rows, coefficient, level)
             if number > -down:
                 cells = crossed_cells(cells, rows, coefficient)
-        local, faces, _ = draw(cells, rows, coefficient)
-        local *= 0.5**down
-        if not watertight:
-            local, faces = trimmed(local, faces, self.support, limit)
-        local, faces = with_points(local, faces, self.support)
+        drawn = cells, rows, coefficient, 0.5**down, limit
+        local, faces = (
+            self._even(*drawn) if adaptive is None else self._adaptive(*drawn, adaptive)
+        )
         world = self.frame.world(torch.from_numpy(local))
         return Mesh(_narrowed(world), torch.from_numpy(faces))
+
+    def _even(
+        self, cells: Any, rows: Any, coefficient: Any, size: float, limit: float
+    ) -> tuple[Any, Any]:
+        """Vertices in finest cells and faces, of cells of one size."""
+        local, faces, _ = draw(cells, rows, coefficient)
+        local *= size
+        if limit < np.inf:
+            local, faces = trimmed(local, faces, self.support, limit)
+        return with_points(local, faces, self.support)
+
+    def _adaptive(
+        self,
+        cells: Any,
+        rows: Any,
+        coefficient: Any,
+        size: float,
+        limit: float,
+        tolerance: float,
+    ) -> tuple[Any, Any]:
+        """Likewise, cells becoming one where that moves the surface by no more than allowed.
+
+        What is left out is so before, so that it does not depend on the tolerance.
+        """
+        dual = dual_of(cells, rows, coefficient, with_slopes=True)
+        quads = dual.quads.reshape(-1, 4)
+        quads = supported(size * dual.vertices.reshape(-1, 3), quads, self.support, limit)
+        local, faces = merged(replace(dual, quads=quads.reshape(-1)), tolerance / size)
+        return size * local, faces
 
     def _within(self, cells: Any, size: float, limit: float) -> Any:
         """Those of a level's cells that faces within the limit may come from."""

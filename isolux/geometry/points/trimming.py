@@ -12,7 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-__all__ = ["Support", "trimmed", "with_points"]
+__all__ = ["Support", "supported", "trimmed", "with_points"]
 
 _SPACINGS = 3.0  # of the points that the surface may go on beyond them
 _CELLS = 2.0  # at least
@@ -52,7 +52,14 @@ def trimmed(vertices: Any, faces: Any, support: Support, limit: float) -> tuple[
         support: the points.
         limit: in the frame's units.
     """
-    return _only(vertices, faces, support.near(vertices, limit)[faces].all(1))
+    return _only(vertices, faces[support.near(vertices, limit)[faces].all(1)])
+
+
+def supported(vertices: Any, quads: Any, support: Support, limit: float) -> Any:
+    """The quads (int32 [q, 4]) that `trimmed` and `with_points` leave, corners as they were."""
+    if limit < np.inf:
+        quads = quads[support.near(vertices, limit)[quads].all(1)]
+    return quads[_with_points(*_only(vertices, quads), support)]
 
 
 def with_points(vertices: Any, faces: Any, support: Support) -> tuple[Any, Any]:
@@ -61,22 +68,27 @@ def with_points(vertices: Any, faces: Any, support: Support) -> tuple[Any, Any]:
     Beside a sharp edge a smooth field may close a bubble: near the points, but every point is
     nearer to the surface itself.
     """
-    pairs = faces[:, [0, 1, 1, 2]].reshape(-1, 2)
+    kept = _with_points(vertices, faces, support)
+    return (vertices, faces) if kept.all() else _only(vertices, faces[kept])
+
+
+def _with_points(vertices: Any, faces: Any, support: Support) -> Any:
+    """Which faces (bool [f], of any number of corners) are of a part that points lie on."""
+    pairs = np.stack([faces[:, :-1], faces[:, 1:]], -1).reshape(-1, 2)
     size = len(vertices)
     edges = coo_matrix((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(size, size))
     count, part = connected_components(edges, directed=False)
     if count < 2:
-        return vertices, faces
+        return np.ones(len(faces), np.bool_)
     voters = support.points[:: max(1, -(-len(support.points) // _VOTES))]
     _, nearest = cKDTree(vertices, balanced_tree=False, compact_nodes=False).query(voters)
     votes = np.bincount(part[nearest], minlength=count)
     expected = np.bincount(part, minlength=count) * (len(voters) / max(size, 1))
-    return _only(vertices, faces, (votes >= _SHARE * expected)[part[faces[:, 0]]])
+    return (votes >= _SHARE * expected)[part[faces[:, 0]]]
 
 
-def _only(vertices: Any, faces: Any, kept: Any) -> tuple[Any, Any]:
-    """Some of the faces, with the vertices that they use."""
-    faces = faces[kept]
+def _only(vertices: Any, faces: Any) -> tuple[Any, Any]:
+    """Faces, numbered anew, with the vertices that they use."""
     used = np.zeros(len(vertices), bool)
     used[faces.reshape(-1)] = True
     number = np.cumsum(used) - 1

@@ -177,6 +177,10 @@ def test_threads_do_not_change_bits() -> None:
         ({"voxel_size": float("inf")}, "voxel_size"),
         ({"refine": -1}, "refine"),
         ({"trim": -1.0}, "trim"),
+        ({"trim": 0.0}, "trim"),
+        ({"adaptive": 0.0}, "adaptive"),
+        ({"adaptive": -0.1}, "adaptive"),
+        ({"adaptive": float("nan")}, "adaptive"),
         ({"trim": float("nan")}, "trim"),
     ],
 )
