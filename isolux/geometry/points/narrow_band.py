@@ -26,6 +26,8 @@ from isolux.backends.extraction_tables import (
     cube_twists,
 )
 from isolux.geometry.mesh import Mesh
+from isolux.geometry.points.adaptive import merged
+from isolux.geometry.points.extraction import Dual
 
 __all__ = ["coarse_seeds", "extract_narrow_band", "project"]
 
@@ -66,7 +68,15 @@ class _Lattice:
     def position(self, keys: Any) -> Tensor:
         """Where nodes lie, float64."""
         place = np.stack([keys >> 2 * _BITS, keys >> _BITS, keys], -1) & (2 * _HALF - 1)
-        return self.origin + self.voxel * torch.from_numpy((place - _HALF).astype(np.float64))
+        return self.world(torch.from_numpy(place.astype(np.float64)))
+
+    def world(self, local: Tensor) -> Tensor:
+        """Points given in cubes, from the corner of all that have a number."""
+        return self.origin + self.voxel * (local - _HALF)
+
+    def local(self, points: Tensor) -> Any:
+        """The inverse of `world`, as an array."""
+        return ((points - self.origin) / self.voxel + _HALF).numpy()
 
 
 class _Nodes:
@@ -104,6 +114,8 @@ def extract_narrow_band(
     steps: int = 1,
     reach: int = 2,
     origin: Float[Tensor, " 3"] | None = None,
+    adaptive: float | None = None,
+    near: Function | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Mesh:
     """The surface through or near the seeds, as triangles that face outwards.
@@ -119,6 +131,9 @@ def extract_narrow_band(
         steps: of Newton's method.
         reach: how many cubes from a seed the surface may be.
         origin: of the lattice; None: the lowest corner of the seeds, or of `bounds`.
+        adaptive: cubes become one where the surface in them stays within this many cubes of
+            its tangent planes, which needs the gradient. None: all are of one size.
+        near: true at the vertices of faces that are kept; None keeps all.
         progress: told the share that is done.
 
     Returns:
@@ -126,8 +141,11 @@ def extract_narrow_band(
         faces where the surface is nowhere near a seed.
 
     Raises:
-        ValueError: when `voxel_size` is not positive, or far too small for the seeds.
+        ValueError: when `voxel_size` is not positive, or far too small for the seeds, or when
+            `adaptive` has no gradient.
     """
+    if adaptive is not None and gradient is None:
+        raise ValueError("adaptive: needs the function's gradient")
     if not (voxel_size > 0 and np.isfinite(voxel_size)):
         raise ValueError(f"voxel_size: must be positive, got {voxel_size}")
     told = progress or (lambda share: None)
@@ -143,11 +161,25 @@ def extract_narrow_band(
     cubes = _follow(nodes, lattice.key(seeds), _allowed(lattice, keep, bounds), reach)
     told(0.7)
     values = nodes.at(cubes[:, None] + _CORNERS)
-    vertices, faces = _dual(lattice, cubes, values)
+    vertices, quads, case, first = _dual(lattice, cubes, values)
     if gradient is not None:
         vertices = project(vertices, function, gradient, steps, 0.5 * voxel_size)
+    if adaptive is None or gradient is None:
+        faces = _split(vertices.numpy(), quads)
+    else:
+        good = _asked(near, vertices).numpy()
+        slopes = _asked(gradient, vertices).numpy().reshape(-1)
+        dual = Dual(
+            *(cubes, case.astype(np.uint8), first, lattice.local(vertices).reshape(-1)),
+            *(slopes, quads[good[quads].all(1)].reshape(-1)),
+        )
+        local, faces = merged(dual, adaptive)
+        vertices, near = lattice.world(torch.from_numpy(local)), None
     told(1.0)
-    return Mesh(_narrowed(vertices), torch.from_numpy(_split(vertices.numpy(), faces)))
+    mesh = Mesh(vertices, torch.from_numpy(faces))
+    if near is not None:
+        mesh = _kept(mesh, _asked(near, vertices))
+    return Mesh(_narrowed(mesh.vertices), mesh.faces)
 
 
 def coarse_seeds(
@@ -197,6 +229,22 @@ def project(
     return torch.cat(out) if out else points
 
 
+def _asked(function: Function | None, points: Tensor) -> Tensor:
+    """What the function says, part by part; None says yes."""
+    if function is None or len(points) == 0:
+        return torch.ones(len(points), dtype=torch.bool)
+    return torch.cat([function(part).cpu() for part in torch.split(points, _PART)])
+
+
+def _kept(mesh: Mesh, good: Tensor) -> Mesh:
+    """The faces whose vertices all are good, and their vertices."""
+    faces = mesh.faces[good[mesh.faces.long()].all(1)]
+    used = torch.zeros(len(mesh.vertices), dtype=torch.bool)
+    used[faces.long().reshape(-1)] = True
+    number = (used.cumsum(0) - 1).int()
+    return Mesh(mesh.vertices[used], number[faces.long()])
+
+
 def _among(keys: Any, known: Any) -> Any:
     """Which keys are in the sorted `known`."""
     if len(known) == 0:
@@ -242,8 +290,9 @@ def _follow(nodes: _Nodes, seeds: Any, allowed: Callable[[Any], Any], reach: int
     return np.sort(np.concatenate(passed))
 
 
-def _dual(lattice: _Lattice, cubes: Any, values: Any) -> tuple[Tensor, Any]:
-    """Vertices float64 [m, 3] and quads int64 [q, 4], counter-clockwise seen from outside."""
+def _dual(lattice: _Lattice, cubes: Any, values: Any) -> tuple[Tensor, Any, Any, Any]:
+    """Vertices float64 [m, 3] and quads int64 [q, 4], counter-clockwise seen from outside; each
+    cube's case and its first vertex."""
     inside = values < 0
     case = (inside << np.arange(8)).sum(1)
     group = cube_groups()[case + 256 * _twisted(cubes, case)].astype(np.int64)  # [c, 12]
@@ -262,7 +311,7 @@ def _dual(lattice: _Lattice, cubes: Any, values: Any) -> tuple[Tensor, Any]:
     mean = torch.from_numpy(total / np.maximum(count, 1)[:, None])
     owner = np.repeat(cubes, np.diff(first))
     vertices: Tensor = lattice.position(owner) + lattice.voxel * mean
-    return vertices, _quads(cubes, inside, cube, edge, dual)
+    return vertices, _quads(cubes, inside, cube, edge, dual), case, first
 
 
 def _twisted(cubes: Any, case: Any) -> Any:

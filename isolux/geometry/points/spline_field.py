@@ -28,6 +28,8 @@ from isolux.geometry.points.spline_support import Support
 
 __all__ = ["KernelSum", "Piece", "SplineField"]
 
+Function = Callable[[Tensor], Tensor]
+
 _TASK = 256  # points
 
 
@@ -173,6 +175,7 @@ class SplineField(ColoredField):
         *,
         voxel_size: float | None = None,
         refine: int = 0,
+        adaptive: float | None = None,
         trim: float | None = None,
         watertight: bool = False,
         steps: int = 1,
@@ -186,10 +189,13 @@ class SplineField(ColoredField):
             backend: likewise; the work is done on the processor.
             voxel_size: of the cells, in world units, in place of a resolution.
             refine: how many times the cells are halved.
-            trim: surface farther than this from the points is left out, in world units; 0:
-                none is. None: as the fit was told.
-            watertight: leave nothing out, as `trim` 0, and follow the surface out of `bounds`.
-                What has not closed there by a quarter of the longest side is cut by a box.
+            adaptive: cells become one with their neighbours where the surface in them stays
+                within this of its tangent planes, in cells before `refine`. None draws cells
+                of one size.
+            trim: surface farther than this from the points is left out, in world units. None:
+                as the fit was told.
+            watertight: leave nothing out, and follow the surface out of `bounds`. What has
+                not closed there by a quarter of the longest side is cut by a box.
             steps: of Newton's method, which brings the vertices onto the surface.
             progress: told the share that is done.
 
@@ -199,31 +205,37 @@ class SplineField(ColoredField):
 
         Raises:
             ValueError: when both a resolution and a voxel size are given, one that is not
-                positive, or a `refine` below zero.
+                positive, a `refine` below zero, a `trim` or `adaptive` that is not positive.
         """
         if refine < 0:
             raise ValueError(f"refine must be at least 0, got {refine}")
+        for name, given in (("trim", trim), ("adaptive", adaptive)):
+            if given is not None and not given > 0:
+                raise ValueError(f"{name} must be positive, or none; got {given}")
         size = self._cell_size(resolution, voxel_size) / 2**refine
+        allowed = None if adaptive is None else adaptive * 2**refine
+        rest = size, steps, allowed, progress
         if watertight:
-            return self._closed(size, steps, progress)
-        trim = self.trim if trim is None else trim
-        if trim == 0:
-            whole = self.value, self.gradient
-            return self._extract(*whole, None, self._bounds, size, steps, progress)
+            return self._closed(*rest)
+        limit = self.trim if trim is None else trim
         # A cube whose middle is this far off may still hold a vertex near enough.
         slack = 0.87 * size
 
         def keep(centres: Tensor) -> Tensor:
-            return self.support.near(centres, trim, slack)
+            return self.support.near(centres, limit, slack)
+
+        def near(vertices: Tensor) -> Tensor:
+            return self.support.near(vertices, limit)
 
         piece = self.piece
-        mesh = self._extract(
-            piece.value, piece.gradient, keep, self._bounds, size, steps, progress
-        )
-        return self.support.trimmed(mesh, trim)
+        return self._extract(piece.value, piece.gradient, (keep, near), self._bounds, *rest)
 
     def _closed(
-        self, size: float, steps: int, progress: Callable[[float], None] | None
+        self,
+        size: float,
+        steps: int,
+        adaptive: float | None,
+        progress: Callable[[float], None] | None,
     ) -> Mesh:
         """The surface of what is inside of a wider box: a sheet would go on for ever."""
         low, high = self._bounds
@@ -246,7 +258,8 @@ class SplineField(ColoredField):
                 (far > self.value(points))[:, None], normal, self.gradient(points)
             )
 
-        return self._extract(value, gradient, None, None, size, steps, progress)
+        whole = value, gradient, (None, None), None
+        return self._extract(*whole, size, steps, adaptive, progress)
 
     def _cell_size(self, resolution: int | None, voxel_size: float | None) -> float:
         if resolution is not None and voxel_size is not None:
@@ -259,21 +272,24 @@ class SplineField(ColoredField):
 
     def _extract(
         self,
-        value: Callable[[Tensor], Tensor],
-        gradient: Callable[[Tensor], Tensor],
-        keep: Callable[[Tensor], Tensor] | None,
+        value: Function,
+        gradient: Function,
+        kept: tuple[Function | None, Function | None],
         box: Float[Tensor, "2 3"] | None,
         size: float,
         steps: int,
+        adaptive: float | None,
         progress: Callable[[float], None] | None,
     ) -> Mesh:
         return extract_narrow_band(
             value,
             self.support.points,
             size,
-            keep=keep,
+            keep=kept[0],
+            near=kept[1],
             bounds=box,
-            gradient=gradient if steps > 0 else None,
+            gradient=gradient,
             steps=steps,
+            adaptive=adaptive,
             progress=progress,
         )

@@ -69,8 +69,8 @@ class SplineOptions:
     scale: float = 1.1
     """The box that is meshed, relative to the points' own."""
     trim: float | None = None
-    """Surface farther than this from the points is left out, in diagonals of a voxel; 0: none
-    is. None: a few spacings of the points, by how dense they are nearby."""
+    """Surface farther than this from the points is left out, in diagonals of a voxel. None: a
+    few spacings of the points, by how dense they are nearby."""
     regularization: float | None = None
     """Of the squared norm of the function. None: what suits the noise, 1e-12 at least."""
     cg_iterations: int = 50
@@ -106,13 +106,10 @@ class SplineOptions:
             if getattr(self, name) not in choices:
                 known = ", ".join(choices)
                 raise ValueError(f"{name} must be one of {known}; got {getattr(self, name)!r}")
-        for name, low, opened in (("eps", 0.0, True), ("trim", 0.0, False)):
+        for name in ("eps", "trim"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            if not low <= value < float("inf") or (opened and value == low):
-                bound = "positive" if opened else "at least 0"
-                raise ValueError(f"{name} must be {bound} and finite, got {value}")
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
         if self.centres == 0:
             raise ValueError("centres must be at least 1, or negative for all; got 0")
         if not -1e6 <= self.laplace_decay < 0:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from isolux.backends.cpu.jit import kernel
 from isolux.backends.cpu.pool import chunks, parallel_for
-from isolux.geometry.mesh import Mesh
 from isolux.geometry.points.centres import choose_centres
 
 __all__ = ["Far", "Support"]
@@ -95,15 +94,6 @@ class Support:
             return torch.from_numpy(distance <= self._reach[owner] + slack)
         distance, _ = self._query(local, 2)
         return torch.from_numpy(distance <= limit + slack)
-
-    def trimmed(self, mesh: Mesh, limit: float | None) -> Mesh:
-        """The faces whose vertices all are near, and their vertices."""
-        good = self.near(mesh.vertices.double(), limit)
-        faces = mesh.faces[good[mesh.faces.long()].all(1)]
-        used = torch.zeros(len(mesh.vertices), dtype=torch.bool)
-        used[faces.long().reshape(-1)] = True
-        number = (used.cumsum(0) - 1).int()
-        return Mesh(mesh.vertices[used], number[faces.long()])
 
     def _query(self, local: Any, which: int) -> tuple[Any, Any]:
         """Distance to the `which`-th nearest point, and its row."""

@@ -153,6 +153,22 @@ def test_an_open_surface_ends_where_its_points_do() -> None:
     assert field.value(above).sign().tolist() == [1, -1, 1, -1]
 
 
+def test_cells_become_one_where_the_surface_is_flat() -> None:
+    field = fit_splines(sheet(), SMALL)
+    fine, coarse = field.extract_mesh(), field.extract_mesh(adaptive=0.03)
+    assert 2 * len(coarse.faces) < len(fine.faces)
+    assert float(coarse.vertices[:, 2].abs().max()) < 2e-3
+    for corner in (torch.amin, torch.amax):  # it ends where it did
+        assert torch.equal(corner(coarse.vertices[:, :2], 0), corner(fine.vertices[:, :2], 0))
+    closed = field.extract_mesh(adaptive=0.1, watertight=True)
+    solid = trimesh.Trimesh(closed.vertices.numpy(), closed.faces.numpy(), process=False)
+    assert solid.is_watertight
+    assert solid.volume > 1
+    for wrong in ({"trim": 0.0}, {"adaptive": 0.0}, {"trim": float("nan")}):
+        with pytest.raises(ValueError, match="must be positive"):
+            field.extract_mesh(**wrong)
+
+
 def test_trimming_leaves_no_far_sheets() -> None:
     field = fit_splines(torus(300), dataclasses.replace(SMALL, trim=2.0))
     voxel = field.voxel_size * 3**0.5
@@ -378,7 +394,8 @@ def test_degenerate_clouds_end_in_a_finite_mesh(xyz: Tensor) -> None:
         ("downsample_threshold", 0, "between 1 and"),
         ("eps", 0.0, "positive"),
         ("eps", float("inf"), "positive"),
-        ("trim", -1.0, "at least 0"),
+        ("trim", -1.0, "positive"),
+        ("trim", 0.0, "positive"),
         ("centres", 0, "at least 1, or negative for all"),
         ("laplace_decay", 0.5, "negative"),
         ("laplace_power", 0.0, "between"),
