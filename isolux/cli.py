@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options, settings)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return _say("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _say(str(error) or "interrupted", 130)
     except BrokenPipeError:  # `isolux conf spot | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -168,7 +168,7 @@ def _parser() -> _Parser:
     export.add_argument("--format", choices=_FORMATS, help="default: by suffix")
     export.add_argument("-o", "--output", required=True, type=Path, metavar="PATH")
     points = add("points", _points, "Make a mesh from a point cloud.", True)
-    points.add_argument("cloud", type=Path, metavar="CLOUD", help="a file, or COLMAP's folder")
+    points.add_argument("cloud", type=Path, metavar="CLOUD", help="a file or folder")
     points.add_argument("-o", "--output", required=True, type=Path, metavar="MESH")
     points.add_argument("--solver", choices=_SOLVERS, help="default: hierarchy")
     points.add_argument(
@@ -180,6 +180,14 @@ def _parser() -> _Parser:
     points.add_argument(
         "--save-points", type=Path, metavar="PATH", help="the points that were used, as .npz"
     )
+    points.add_argument(
+        "--work",
+        type=Path,
+        metavar="FOLDER",
+        help="where a large cloud's tiles are worked out and kept (default: beside the mesh, "
+        "removed at the end)",
+    )
+    points.add_argument("--resume", action="store_true", help="go on in that folder")
     _add_json(points)
     conf = add("conf", _conf, "Print the resolved settings, or the names of presets.", True)
     conf.add_argument("conf", nargs="?", metavar="NAME_OR_PATH")
@@ -304,15 +312,18 @@ def _points(options: argparse.Namespace, settings: list[str]) -> int:
         ("-o", options.output),
         ("--save-grid", options.save_grid),
         ("--save-points", options.save_points),
+        ("--work", options.work),
     ):
         if path is not None:
             _check_writable(path.parent, name, f"{name} PATH")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     progress = import_module("isolux.optimize.observers").shares
     with progress() as tell:
-        result = import_module("isolux.points").reconstruct(
-            options.cloud, options.output, conf, tell, options.save_grid, options.save_points
+        points = import_module("isolux.points")
+        files = points.Files(
+            options.save_grid, options.save_points, options.work, options.resume
         )
+        result = points.reconstruct(options.cloud, options.output, conf, tell, files)
     _show(result, options.json)
     if not options.json:
         _print(f"wrote {options.output}")

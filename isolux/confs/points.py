@@ -14,7 +14,7 @@ from isolux.confs.record import (
     Record,
 )
 
-__all__ = ["CleanConf", "MeshingConf", "NormalsConf", "PointsConf", "SplinesConf"]
+__all__ = ["CleanConf", "MeshingConf", "NormalsConf", "PointsConf", "SplinesConf", "TilesConf"]
 
 Tolerance = Annotated[float, Field(ge=1e-12, le=0.5)]
 
@@ -130,6 +130,37 @@ class SplinesConf(Record):
     )
 
 
+class TilesConf(Record):
+    """How a cloud too large for memory is cut up, with the solver `hierarchy`."""
+
+    above: Count = Field(
+        4_000_000, description="clouds of more points are cut into tiles; zero: all"
+    )
+    points: Annotated[int, Field(ge=100)] = Field(
+        500_000, description="that a tile holds at most"
+    )
+    workers: AtLeastOne = Field(1, description="tiles that are worked on at a time")
+    runner: Literal["here", "processes", "ray"] = Field(
+        "here",
+        description="who works on them: this process with all threads, `tiles.workers` "
+        "processes of one thread, or as many tasks of Ray",
+    )
+    address: str | None = Field(
+        None, description="a cluster of Ray, e.g. auto; none starts Ray on this machine"
+    )
+    retries: Count = Field(2, description="how often a tile that failed is tried again")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "TilesConf":
+        if self.workers > 1 and self.runner == "here":
+            raise ValueError(
+                f"tiles.workers={self.workers} needs tiles.runner=processes or tiles.runner=ray"
+            )
+        if self.address is not None and self.runner != "ray":
+            raise ValueError(f"tiles.address={self.address} needs tiles.runner=ray")
+        return self
+
+
 class PointsConf(Record):
     """A surface from points."""
 
@@ -168,6 +199,7 @@ class PointsConf(Record):
     normals: NormalsConf = NormalsConf()
     mesh: MeshingConf = MeshingConf()
     splines: SplinesConf = SplinesConf()
+    tiles: TilesConf = TilesConf()
 
     @model_validator(mode="after")
     def _one_size(self) -> "PointsConf":

@@ -133,5 +133,5 @@ def _refusal(path: Path) -> BlockingIOError:
     who = f" (process {number} on {host})" if number else ""
     return BlockingIOError(
         f"{path.parent}: another run is writing here{who}; wait for it, stop it, "
-        "or choose another folder with out=..."
+        "or choose another folder (out=..., --work ...)"
     )

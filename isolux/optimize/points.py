@@ -4,26 +4,26 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from isolux.confs.points import PointsConf
+from isolux.data.assets.cloud_blocks import CloudBlocks
 from isolux.data.assets.clouds import read_cloud
 from isolux.geometry.mesh import Mesh
-from isolux.geometry.points.clean import cleaned
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.colors import vertex_colors
 from isolux.geometry.points.hierarchy import fit_hierarchy
 from isolux.geometry.points.hierarchy_field import HierarchyField
-from isolux.geometry.points.hierarchy_options import HierarchyOptions
-from isolux.geometry.points.normals import estimate_normals
 from isolux.geometry.points.spline_field import SplineField
 from isolux.geometry.points.spline_options import SplineOptions
 from isolux.geometry.points.splines import fit_splines
+from isolux.optimize.points_prepare import prepared
+from isolux.optimize.points_tiles import field_of_tiles, hierarchy_options, is_large
 
-__all__ = ["PointsField", "Tell", "field_of", "field_of_file", "mesh_of", "prepared"]
+__all__ = ["PointsField", "Tell", "field_of", "field_of_file", "mesh_of"]
 
 Tell = Callable[[str, float], None]  # told what is being done, and its share of the whole
 PointsField = HierarchyField | SplineField
@@ -39,32 +39,6 @@ class Drawn:
     colors: Float[Tensor, "n 3"] | None  # linear
 
 
-def prepared(cloud: PointCloud, conf: PointsConf) -> PointCloud:
-    """The points that are used, with normals.
-
-    Raises:
-        ValueError: nothing is left, or `normals.source=given` and there are none.
-    """
-    clean, normals = conf.clean, conf.normals
-    if normals.sensor is not None:
-        place = torch.tensor(normals.sensor, dtype=torch.float64).repeat(len(cloud), 1)
-        cloud = PointCloud(cloud.xyz, cloud.normals, place, cloud.colors)
-    if normals.source == "estimated":
-        cloud = PointCloud(cloud.xyz, None, cloud.sensor, cloud.colors)
-    if normals.source == "given" and cloud.normals is None:
-        raise ValueError("normals.source=given: the cloud has none; take normals.source=auto")
-    cloud = cleaned(cloud, outliers=clean.outliers or None, voxel=clean.downsample)
-    if cloud.normals is not None:
-        return cloud
-    if normals.drop_degrees is None:
-        return estimate_normals(cloud, normals.neighbours)[0]
-    if cloud.sensor is None:
-        raise ValueError("normals.drop_degrees: needs a sensor; give normals.sensor=x,y,z")
-    return estimate_normals(
-        cloud, normals.neighbours, drop_grazing=True, drop_degrees=normals.drop_degrees
-    )[0]
-
-
 def field_of(
     cloud: PointCloud, conf: PointsConf, tell: Tell = lambda text, share: None
 ) -> PointsField:
@@ -74,13 +48,25 @@ def field_of(
         ValueError: points that span no surface, or settings that the solver does not take.
     """
     if conf.solver == "hierarchy":
-        return fit_hierarchy(cloud, _hierarchy_options(conf), tell)
+        return fit_hierarchy(cloud, hierarchy_options(conf), tell)
     return fit_splines(cloud, _spline_options(cloud, conf), tell)
 
 
 def field_of_file(path: Path, conf: PointsConf) -> PointsField:
-    """The field of a file of points."""
-    cloud = prepared(read_cloud(path), conf)
+    """The field of a file of points, in memory. A large cloud is fitted tile by tile.
+
+    Raises:
+        ValueError, OSError, ImportError: as `read_cloud` and `field_of`.
+    """
+    large, read = is_large(path, conf), None
+    if large is None:
+        read = read_cloud(path)
+        large = len(read) > conf.tiles.above
+    if large:
+        _log.info("%s: more than %d points, so by tiles", path, conf.tiles.above)
+        with TemporaryDirectory(prefix="isolux-") as folder:
+            return field_of_tiles(CloudBlocks(path), Path(folder), conf).load()
+    cloud = prepared(read_cloud(path) if read is None else read, conf)
     _log.info("%s: %d points", path, len(cloud))
     return field_of(cloud, conf)
 
@@ -97,18 +83,6 @@ def mesh_of(field: PointsField, cloud: PointCloud, conf: PointsConf) -> Drawn:
     )
     painted = how.colors and cloud.colors is not None and len(mesh.vertices) > 0
     return Drawn(mesh, vertex_colors(mesh, cloud) if painted else None)
-
-
-def _hierarchy_options(conf: PointsConf) -> HierarchyOptions:
-    given = {
-        name: getattr(conf, name)
-        for name in (
-            *("detail_level", "voxel_size", "depth", "value_weight", "normal_weight"),
-            *("smoothness", "solver_tol", "max_iter"),
-        )
-        if getattr(conf, name) is not None
-    }
-    return HierarchyOptions(**given)
 
 
 def _spline_options(cloud: PointCloud, conf: PointsConf) -> SplineOptions:

@@ -65,6 +65,11 @@ class CloudBlocks:
                 )
                 yield cloud if self._sensor is None else seen_from(cloud, self._sensor)
 
+    @property
+    def points(self) -> int:
+        """How many there are; reads them, the first time."""
+        return sum(file.points for file in self._files)
+
     def more_than(self, points: int) -> bool | None:
         """Whether there are more points, without reading them; None: only reading tells."""
         most = [file.most() for file in self._files]
@@ -83,6 +88,7 @@ class _File:
         self._form, self._source = format_of(path)
         self._survey: Survey | None = None
         self._has: frozenset[str] | None = None
+        self._number = 0
 
     def most(self) -> int | None:
         """No more points are there, found at once; None: only reading tells."""
@@ -104,13 +110,19 @@ class _File:
             cloud = self._whole()
             names = ("normals", "sensor", "colors")
             self._has = frozenset(x for x in names if getattr(cloud, x) is not None)
+            self._number = len(cloud)
             return self._has
         survey = Survey(self._path)
         for part in self._form.parts(self._source, self._points):
             survey.see(part)
         survey.check()
-        self._survey, self._has = survey, survey.has
+        self._survey, self._has, self._number = survey, survey.has, survey.points
         return self._has
+
+    @property
+    def points(self) -> int:
+        self.survey()
+        return self._number
 
     def blocks(self) -> Iterator[PointCloud]:
         if self._survey is None or self._form.parts is None or self._source is None:

@@ -1,16 +1,15 @@
 """PLY meshes: read through trimesh, written by ourselves (binary, little-endian)."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from isolux.data.assets.ply_stream import VertexKind, face_rows, ply_head
 from isolux.data.assets.textures import MeshAsset
 from isolux.geometry.mesh import Mesh, vertex_normals
-from isolux.render.colour import srgb_from_linear
 from isolux.render.files import write_bytes
 
 __all__ = ["read_ply", "write_ply"]
@@ -62,50 +61,11 @@ def write_ply(path: Path, mesh: Mesh, colors: Float[Tensor, "n 3"] | None = None
     Raises:
         ValueError: vertices or colours that are not finite, or not one colour a vertex.
     """
-    if not bool(torch.isfinite(mesh.vertices).all()):
-        raise ValueError(f"{path}: the mesh has vertices that are not finite, nothing written")
-    kind = "double" if mesh.vertices.dtype == torch.float64 else "float"
+    doubles = mesh.vertices.dtype == torch.float64
+    kind = VertexKind(doubles, normals=True, colors=colors is not None)
     # Normals from positions about their middle: products of large coordinates lose digits.
-    middle = mesh.vertices.mean(0) if kind == "double" and len(mesh.vertices) else 0.0
-    parts = [
-        _columns(mesh.vertices, ("x", "y", "z"), kind),
-        _columns(
-            vertex_normals(mesh.vertices - middle, mesh.faces), ("nx", "ny", "nz"), "float"
-        ),
-    ]
-    if colors is not None:
-        parts.append(_columns(_bytes(path, mesh, colors), ("red", "green", "blue"), "uchar"))
-    rows = np.empty(len(mesh.vertices), [field for _, fields in parts for field in fields])
-    for values, fields in parts:
-        for column, (name, _) in enumerate(fields):
-            rows[name] = values[:, column]
-    faces = np.zeros(len(mesh.faces), dtype=[("count", "u1"), ("corner", "<i4", 3)])
-    faces["count"], faces["corner"] = 3, mesh.faces.cpu().numpy()
-    properties = "".join(
-        f"property {_NAMES[str(rows.dtype[name])]} {name}\n" for name in rows.dtype.names or ()
-    )
-    head = (
-        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}"
-        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    write_bytes(Path(path), head.encode() + rows.tobytes() + faces.tobytes())
-
-
-_TYPES = {"float": "<f4", "double": "<f8", "uchar": "u1"}
-_NAMES = {"float32": "float", "float64": "double", "uint8": "uchar"}
-
-
-def _columns(
-    values: Tensor, names: tuple[str, ...], kind: str
-) -> tuple[Any, list[tuple[str, str]]]:
-    return values.detach().cpu().numpy(), [(name, _TYPES[kind]) for name in names]
-
-
-def _bytes(path: Path, mesh: Mesh, colors: Tensor) -> Tensor:
-    """Colours as files have them."""
-    if len(colors) != len(mesh.vertices):
-        raise ValueError(f"{path}: {len(colors)} colours for {len(mesh.vertices)} vertices")
-    if not bool(torch.isfinite(colors).all()):
-        raise ValueError(f"{path}: the mesh has colours that are not finite, nothing written")
-    srgb = srgb_from_linear(colors.detach().float().clamp(0.0, 1.0))
-    return (srgb * 255.0).round().to(torch.uint8)
+    middle = mesh.vertices.mean(0) if doubles and len(mesh.vertices) else 0.0
+    normals = vertex_normals(mesh.vertices - middle, mesh.faces)
+    rows = kind.rows(path, mesh.vertices, normals, colors)
+    head = ply_head(kind, len(rows), len(mesh.faces))
+    write_bytes(Path(path), head + rows.tobytes() + face_rows(mesh.faces).tobytes())
