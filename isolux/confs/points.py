@@ -65,6 +65,12 @@ class MeshingConf(Record):
     refine: Annotated[int, Field(ge=0, le=4)] = Field(
         0, description="how many times the cells are halved"
     )
+    adaptive: Annotated[float, Field(gt=0, le=4)] | None = Field(
+        None,
+        description="neighbouring cells become one where the surface stays this near to its "
+        "tangent planes; 0.05 is a good value; none draws cells of one size "
+        "[the field's finest cells]",
+    )
     trim: Length | None = Field(
         None,
         description="surface further than this from all points is left out; none takes a "

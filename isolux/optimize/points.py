@@ -78,6 +78,7 @@ def mesh_of(field: PointsField, cloud: PointCloud, conf: PointsConf) -> Drawn:
         how.resolution,
         voxel_size=how.voxel_size,
         refine=how.refine,
+        adaptive=how.adaptive,
         trim=how.trim,
         watertight=how.watertight,
     )
