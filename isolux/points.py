@@ -144,6 +144,11 @@ def _by_tiles(
             "--save-points: the points of a cloud that is cut into tiles are never in memory; "
             "leave it out, or raise tiles.above"
         )
+    if conf.mesh.adaptive is not None:
+        raise ValueError(
+            "mesh.adaptive: a cloud that is cut into tiles is drawn in cells of one size; "
+            "leave it out, or raise tiles.above"
+        )
     folder = files.work or mesh_path.with_name(f"{mesh_path.name}.work")
     with work_folder(folder, files.resume), _told_how_to_go_on(folder):
         cloud = CloudBlocks(cloud_path)

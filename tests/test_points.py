@@ -313,6 +313,7 @@ def test_how_the_surface_is_drawn(
     assert drawn("mesh.watertight=true").is_watertight
     assert drawn("mesh.trim=0.06").area < 0.99 * plain.area
     assert 3.5 < len(drawn("mesh.refine=1").faces) / len(plain.faces) < 4.5
+    assert len(drawn("mesh.adaptive=1").faces) < 0.8 * len(plain.faces)
     assert len(drawn("mesh.resolution=8").faces) < 0.5 * len(plain.faces)
     assert len(drawn("mesh.voxel_size=0.3").faces) < 0.5 * len(plain.faces)
 

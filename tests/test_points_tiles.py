@@ -302,6 +302,7 @@ def test_two_workers_make_the_same_mesh(runner: str, cloud: Path, tmp_path: Path
         (["{cloud}", "--resume", "tiles.above=9999"], "is not cut into tiles"),
         (["{cloud}", "--resume", "solver=splines"], "is not cut into tiles"),
         (["{cloud}", "--save-points", "{none}.npz"], "--save-points: "),
+        (["{cloud}", "mesh.adaptive=0.1"], "mesh.adaptive: "),
         (["{cloud}", "tiles.workers=2"], "needs tiles.runner=processes or tiles.runner=ray"),
         (["{cloud}", "tiles.address=auto"], "tiles.address=auto needs tiles.runner=ray"),
         (["{cloud}", "tiles.points=10"], "tiles.points: needs"),
