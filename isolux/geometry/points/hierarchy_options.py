@@ -1,6 +1,7 @@
 """What the engine `hierarchy` can be told."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["HierarchyOptions"]
 
@@ -46,6 +47,8 @@ class HierarchyOptions:
     """Weigh points down that the coarser levels do not explain."""
     dilation: int = 1
     """Layers of cells about the occupied ones that carry coefficients."""
+    learned: Literal["auto", "on", "off"] = "off"
+    """Whether a trained network adjusts the weights, normals and values of each cell."""
 
     def __post_init__(self) -> None:
         """See Raises."""
@@ -53,6 +56,8 @@ class HierarchyOptions:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value}")
+        if self.learned not in ("auto", "on", "off"):
+            raise ValueError(f"learned must be auto, on or off, got {self.learned!r}")
         if self.voxel_size is not None and not 0 < self.voxel_size < float("inf"):
             raise ValueError(f"voxel_size must be positive and finite, got {self.voxel_size}")
         sizes = ("detail_level", "voxel_size", "depth")
