@@ -13,7 +13,7 @@ own: user CPU seconds of fitting and meshing, after a warm-up on a tiny cloud th
 goes to, and the peak of memory. What is measured goes to OUT/points.json after each cell, and
 `--resume` goes on from there, trying failed cells again; `--peer` takes over what an earlier
 run measured of the peer. The tables are in OUT/points.md as well, short ones in
-points_digest.md, the pictures of `--pictures` beside them; `--real` writes points_real.*.
+points_digest.md, the pictures of `--pictures` beside them; `--real` writes points_real*.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from points_clouds import Sampling, cloud_of
-from points_digest import digest
+from points_digest import digest, scans
 from points_metrics import SAMPLES, Truth, connectedness, surface_errors, truth_of
 from points_shapes import FILES, PROCEDURAL, Shape, load
 from points_systems import System, open3d_command, reconstruct, systems_for
@@ -190,6 +190,7 @@ def main() -> int:
         failed = run(
             args, found, lambda: _store(results, found), lambda key: _chosen(key, args.only)
         )
+        (args.out / "points_real_digest.md").write_text(scans(found), "utf-8")
     else:
         failed = _run(args, found, results)
         (args.out / "points_digest.md").write_text(digest(found), "utf-8")

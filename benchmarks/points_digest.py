@@ -11,7 +11,7 @@ from typing import Any
 from points_shapes import PROCEDURAL
 from points_table import full, pairs
 
-__all__ = ["Compared", "compared", "digest"]
+__all__ = ["Compared", "compared", "digest", "scans"]
 
 Row = Mapping[str, Any]
 _COLUMNS = (
@@ -21,6 +21,13 @@ _COLUMNS = (
     ("1 %", "even", "1%"),
     ("graded", "graded", "0%"),
     ("graded, .5 %", "graded", "0.5%"),
+)
+_OF_SCANS = (
+    ("range, median", "range_median"),
+    ("80 %", "range_80"),
+    ("held-out points, median", "held_median"),
+    ("95 %", "held_95"),
+    ("mesh to points, 95 %", "excess_95"),
 )
 _NOISY = 0.75  # a ratio to reach on noisy clouds
 _WORST = 8  # cells that are named
@@ -75,6 +82,28 @@ def digest(found: Mapping[str, Row]) -> str:
             parts += [f"`{system}`", _counts(cells), "Worst: " + "; ".join(names) + "."]
             parts += [_by_shape(cells), _cost(found, system)]
     return "\n\n".join(parts) + "\n"
+
+
+def scans(found: Mapping[str, Row]) -> str:
+    """Markdown: scans without a truth, ours with nothing set beside all depths of the peer."""
+    lines = []
+    for key, row in found.items():
+        scene, _, system = key.rpartition("/")
+        if "held_median" not in row or not system.startswith(("open3d", "hierarchy auto")):
+            continue
+        numbers = full(row)
+        lengths = [f"{row[name]:.2g}" if name in row else "" for _, name in _OF_SCANS]
+        cost = [f"{numbers['user_s']:.1f}", f"{numbers['megabytes']:.0f}"]
+        lines.append([scene, system, *lengths, f"{100 * row['covered']:.0f} %", *cost])
+    heading = [
+        "scan",
+        "system",
+        *(column[0] for column in _OF_SCANS),
+        "covered",
+        "user s",
+        "MB",
+    ]
+    return _table(heading, lines) + "\n"
 
 
 def _table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -335,6 +335,22 @@ def test_the_digest_counts_what_is_not_above_the_peer() -> None:
     assert "splines" not in said
 
 
+def test_the_digest_of_scans_has_what_held_out_points_said() -> None:
+    from points_digest import scans
+
+    numbers = row(0.0, 2.0) | {"held_median": 0.25, "held_95": 1.5, "excess_95": 3.0}
+    numbers |= {"covered": 0.9, "range_median": 0.125}
+    found = {
+        "room/open3d d8": numbers,
+        "room/hierarchy d8": numbers,
+        "room/hierarchy auto": numbers,
+        "bunny scans/hierarchy auto": row(0.1, 2.0),  # has a truth
+    }
+    lines = scans(found).splitlines()
+    assert len(lines) == 4
+    assert lines[3] == "| room | hierarchy auto | 0.12 |  | 0.25 | 1.5 | 3 | 90 % | 2.0 | 100 |"
+
+
 # --- the script
 
 
