@@ -189,6 +189,12 @@ def _parser() -> _Parser:
     )
     points.add_argument("--resume", action="store_true", help="go on in that folder")
     _add_json(points)
+    learn = add("points-train", _points_train, "Train the network of isolux points.", True)
+    _add_conf(learn)
+    learn.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    learned = add("points-test", _points_test, "Measure the network of isolux points.", True)
+    _add_conf(learned)
+    _add_json(learned)
     conf = add("conf", _conf, "Print the resolved settings, or the names of presets.", True)
     conf.add_argument("conf", nargs="?", metavar="NAME_OR_PATH")
     _add_json(conf)
@@ -209,6 +215,12 @@ def _parser() -> _Parser:
 
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--run", required=True, type=Path, metavar="DIR", help="run folder")
+
+
+def _add_conf(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--conf", "--config", type=Path, metavar="PATH", help="settings, a .conf or .json file"
+    )
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
@@ -328,6 +340,30 @@ def _points(options: argparse.Namespace, settings: list[str]) -> int:
     if not options.json:
         _print(f"wrote {options.output}")
     return 0
+
+
+def _points_train(options: argparse.Namespace, settings: list[str]) -> int:
+    from isolux.confs.read import read_points_learning
+
+    conf = read_points_learning(settings, options.conf)
+    _check_writable(conf.out, "out", "out=FOLDER")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    with import_module("isolux.optimize.observers").shares() as tell:
+        training = import_module("isolux.optimize.points_learning")
+        path = training.train_network(conf, options.resume, tell)
+    _print(f"wrote {path}")
+    return 0
+
+
+def _points_test(options: argparse.Namespace, settings: list[str]) -> int:
+    from isolux.confs.read import read_points_learning
+
+    conf = read_points_learning(settings, options.conf)
+    if conf.network is not None and not conf.network.is_file():
+        raise FileNotFoundError(f"network: no such file: {conf.network}")
+    with import_module("isolux.optimize.observers").shares() as tell:
+        result = import_module("isolux.optimize.points_learning_test").tested(conf, tell)
+    return _show(result, options.json)
 
 
 def _run_folder(path: Path) -> Path:

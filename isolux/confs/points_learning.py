@@ -23,6 +23,9 @@ class PointsLearningConf(Record):
     learning_rate: Positive = Field(2e-3, description="of Adam, falls to a fiftieth")
     jitter: Fraction = Field(0.4, description="share of steps with weights that are changed")
     checkpoint_every: AtLeastOne = Field(100, description="steps")
+    network: Path | None = Field(
+        None, description="that is tested, a network.npz; none takes the one that ships"
+    )
     seed: Count = Field(1, description="of shapes, clouds and the order of steps")
 
     @model_validator(mode="after")

@@ -18,11 +18,20 @@ from isolux.confs import hocon
 from isolux.confs.describe import Setting, expected, quoted, settings
 from isolux.confs.errors import ConfError
 from isolux.confs.points import PointsConf
+from isolux.confs.points_learning import PointsLearningConf
 from isolux.confs.schema import RunConf
 
-__all__ = ["ConfError", "check_inputs", "presets", "read_conf", "read_points", "resolved"]
+__all__ = [
+    "ConfError",
+    "check_inputs",
+    "presets",
+    "read_conf",
+    "read_points",
+    "read_points_learning",
+    "resolved",
+]
 
-Settings = TypeVar("Settings", RunConf, PointsConf)
+Settings = TypeVar("Settings", RunConf, PointsConf, PointsLearningConf)
 RUN = "run"  # the part of a conf.json that says what ran it; no setting
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _STARTS = ("hull", "sphere", "random", "points")  # values of geometry.init that are no files
@@ -55,11 +64,27 @@ def read_points(overrides: Sequence[str] = (), path: Path | None = None) -> Poin
     Raises:
         ConfError, FileNotFoundError: as `read_conf`.
     """
+    _check_file(path)
+    return _read(PointsConf, path, [_split(override) for override in overrides])
+
+
+def read_points_learning(
+    overrides: Sequence[str] = (), path: Path | None = None
+) -> PointsLearningConf:
+    """The settings of training the network of `hierarchy`, as `read_points`.
+
+    Raises:
+        ConfError, FileNotFoundError: as `read_conf`.
+    """
+    _check_file(path)
+    return _read(PointsLearningConf, path, [_split(override) for override in overrides])
+
+
+def _check_file(path: Path | None) -> None:
     if path is not None and not path.is_file():
         raise FileNotFoundError(f"no such settings file: {path}")
     if path is not None and path.suffix not in (".conf", ".json"):
         raise ConfError(f"{path}: settings are a .conf (HOCON) or a .json file")
-    return _read(PointsConf, path, [_split(override) for override in overrides])
 
 
 def _read(model: type[Settings], path: Path | None, given: list[tuple[str, str]]) -> Settings:

@@ -4,10 +4,14 @@ Letters: c cells, p parents, s samples, m rows. What it computes is said in `net
 outputs mean in `correction`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,13 +22,24 @@ from isolux.geometry.points.learned.lookup import field_at, neighbours_of, paren
 from isolux.geometry.points.octree import Samples
 from isolux.geometry.points.weights import Weights
 
-__all__ = ["Adjusted", "adjusted", "outputs_of", "shipped", "unadjusted", "wanted"]
+__all__ = [
+    "Adjusted",
+    "adjusted",
+    "load",
+    "outputs_of",
+    "shipped",
+    "unadjusted",
+    "using",
+    "wanted",
+]
 
 _TASK = 2048  # cells
 _STEEPEST = np.float32(4.0)
 _FAR = 4.0
 
 Parameters = dict[str, Any]
+_NAMES = ("enter", "first", "down", "second", "third", "up", "last", "leave")
+_LAYERS = {f"{name}.{part}" for name in _NAMES for part in ("weight", "bias")}
 
 
 @dataclass(frozen=True)
@@ -38,12 +53,42 @@ class Adjusted:
     target: Any  # float32 [s], or None for zeros
 
 
+_chosen: list[Parameters] = []  # in place of the shipped ones, see `using`
+
+
 @lru_cache(maxsize=1)
 def shipped() -> Parameters:
     """The trained parameters that come with the package."""
     path = resources.files("isolux.geometry.points.learned") / "network.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {name: np.ascontiguousarray(arrays[name]) for name in arrays.files}
+    with resources.as_file(path) as file:
+        return load(file)
+
+
+def load(path: Path) -> Parameters:
+    """Parameters that a training has written.
+
+    Raises:
+        ValueError: the file holds something else.
+        OSError: it cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: np.ascontiguousarray(arrays[name]) for name in arrays.files}
+    except (ValueError, EOFError, AttributeError, BadZipFile) as error:
+        raise ValueError(f"{path}: is no network ({error}); name a network.npz") from None
+    if missing := sorted(_LAYERS - found.keys()):
+        raise ValueError(f"{path}: is no network (no {missing[0]}); name a network.npz")
+    return found
+
+
+@contextmanager
+def using(parameters: Parameters) -> Iterator[None]:
+    """Fits within it use other parameters than the shipped ones."""
+    _chosen.append(parameters)
+    try:
+        yield
+    finally:
+        _chosen.pop()
 
 
 def wanted(use: str, weights: Weights) -> bool:
@@ -79,7 +124,8 @@ def adjusted(
         weights: of the level.
         parameters: of the network; None takes the shipped ones.
     """
-    parameters = shipped() if parameters is None else parameters
+    if parameters is None:
+        parameters = _chosen[-1] if _chosen else shipped()
     value, slope = field_at(rows, start, samples)
     out = outputs_of(features_of(samples, value, slope, mass, weights), samples, parameters)
     cell = np.repeat(np.arange(len(samples.cells)), np.diff(samples.first))
