@@ -67,7 +67,7 @@ def fit_tiles(
         OSError: the folder cannot be written to.
     """
     options, tiles = options or HierarchyOptions(), tiles or TileOptions()
-    tell = progress or (lambda text, share: None)
+    tell = _rising(progress or (lambda text, share: None))
     folder = Path(folder).resolve()
     runner = runner_for(tiles)
     try:
@@ -87,6 +87,17 @@ def fit_tiles(
         runner.close()
     tell("done", 1.0)
     return TiledField(work, plan, tiles, (np.array(points.low), np.array(points.high)))
+
+
+def _rising(tell: Callable[[str, float], None]) -> Callable[[str, float], None]:
+    """Steps that know nothing of the whole say 0: the share stays what it was."""
+    most = [0.0]
+
+    def told(text: str, share: float) -> None:
+        most[0] = max(most[0], share)
+        tell(text, most[0])
+
+    return told
 
 
 def _cut_up(

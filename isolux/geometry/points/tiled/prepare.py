@@ -87,7 +87,9 @@ def prepared(
         raise ValueError(f"a surface needs at least 4 points, got {points.count}")
     made_from = store.fingerprint(points.digest, prepare, most)
     low, high = np.array(points.low), np.array(points.high)
-    extent = max(float((high - low).max()), 1e-300)
+    extent = float((high - low).max())
+    if not extent > 0:
+        raise ValueError("the points lie in one place; they span no surface")
     lattice = Lattice.about(low, high, extent / _CELLS)
     number, cells, counts = cells_and_counts(points, lattice, _MOST)
     tiles = cut(cells, counts, number, lattice.shape, lattice.top, most)

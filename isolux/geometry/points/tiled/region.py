@@ -93,7 +93,7 @@ def support_samples(
     tiles: Any = range(len(work.tiles))
     if box is not None:
         low, high = box_at(box, number, margin)
-        tiles = work.tiles.touching(low << number, high << number)
+        tiles = work.tiles.touching(low << number, high << number).tolist()
     samples = samples_where(work, tiles, {stored: wanted})[stored]
     for _ in range(number - stored):
         samples = samples.coarser()

@@ -68,7 +68,7 @@ def samples_about(work: Work, tile: int, numbers: range, margin: int) -> dict[in
         start, stop = work.tiles.box(tile, number)
         return lambda cells: within(cells, start - margin, stop + margin)
 
-    tiles = work.tiles.touching(low - reach, high + reach)
+    tiles = work.tiles.touching(low - reach, high + reach).tolist()
     return samples_where(work, tiles, {number: near(number) for number in numbers})
 
 
