@@ -1,5 +1,9 @@
-"""Conjugate gradients, preconditioned with the diagonal, on blocks of a symmetric matrix."""
+"""Conjugate gradients on blocks of a symmetric matrix, preconditioned.
 
+With the diagonal, and once that has shown to be slow, with coarser splines as well.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,11 +11,16 @@ import numpy as np
 from isolux.backends.cpu.jit import SUM_MATH, kernel
 from isolux.backends.cpu.pool import parallel_for
 from isolux.geometry.points.assembly import System
+from isolux.geometry.points.two_levels import TwoLevels
 
 __all__ = ["solve"]
 
+_PATIENCE = 20  # steps with the diagonal alone, where coarser splines would help
 
-def solve(system: System, start: Any, tolerance: float, most: int) -> tuple[Any, int, float]:
+
+def solve(
+    system: System, start: Any, tolerance: float, most: int, rows: Any = None
+) -> tuple[Any, int, float]:
     """Improve `start` until the residual is `tolerance` times the right side, or `most` steps.
 
     Args:
@@ -19,39 +28,57 @@ def solve(system: System, start: Any, tolerance: float, most: int) -> tuple[Any,
         start: float32 [m].
         tolerance: of the norms of residual and right side, both in the diagonal's metric.
         most: number of steps.
+        rows: the cells of the coefficients, sorted, int64 [m]: many steps become fewer.
 
     Returns:
         The solution (float32), the steps taken, the relative residual that is left: NaN where
         the equations hold one, infinite where the right side is zero and the start is not it.
     """
     x = start.astype(np.float32, copy=True)
-    size = len(system)
     inverse = 1.0 / system.diagonal
-    residual, along = np.empty(size, np.float32), np.zeros(size, np.float32)
-    image = np.empty(size, np.float32)
+    residual, image = np.empty(len(x), np.float32), np.empty(len(x), np.float32)
     _multiply(system, x, image)
     parts = _each(system, _begin, system.right, image, inverse, residual)
     square, scale = sum(p[0] for p in parts), sum(p[1] for p in parts)
     goal = tolerance * tolerance * scale
-    steps, previous = 0, np.inf
-    while square > goal and steps < most:
-        _each(system, _turn, residual, inverse, along, np.float32(square / previous))
-        curvature = _multiply(system, along, image)
-        if not curvature > 0:
-            break  # rounding has eaten the direction
-        previous = square
-        square = sum(
-            _each(
-                system,
-                _step,
-                np.float32(square / curvature),
-                *(along, image, inverse, x, residual),
-            )
-        )
-        steps += 1
+    state = x, residual, image, inverse
+
+    def by_diagonal(residual: Any, out: Any) -> float:
+        return float(sum(_each(system, _scale, residual, inverse, out)))
+
+    first = most if rows is None else min(most, _PATIENCE)
+    steps, square, stuck = _descend(system, state, by_diagonal, square, goal, first)
+    if steps < most and square > goal and not stuck:
+        two = TwoLevels(system, rows)
+        more, square, _ = _descend(system, state, two, square, goal, most - steps)
+        steps += more
     if square == 0:  # nothing is asked for, and nothing is left
         return x, steps, 0.0
     return x, steps, float(np.sqrt(square / scale)) if scale != 0 else np.inf
+
+
+def _descend(
+    system: System,
+    state: tuple[Any, Any, Any, Any],
+    precondition: Callable[[Any, Any], float],
+    square: float,
+    goal: float,
+    most: int,
+) -> tuple[int, float, bool]:
+    """Conjugate gradients in place: the steps, what is left, whether no direction was."""
+    x, residual, image, inverse = state
+    along, turned = np.zeros(len(x), np.float32), np.empty(len(x), np.float32)
+    steps, previous = 0, np.inf
+    while square > goal and steps < most:
+        product = precondition(residual, turned)
+        _each(system, _turn, turned, along, np.float32(product / previous))
+        curvature = _multiply(system, along, image)
+        if not curvature > 0:
+            return steps, square, True  # rounding has eaten the direction
+        previous, length = product, np.float32(product / curvature)
+        square = sum(_each(system, _step, length, along, image, inverse, x, residual))
+        steps += 1
+    return steps, square, False
 
 
 def _multiply(system: System, x: Any, out: Any) -> float:
@@ -144,9 +171,18 @@ def _begin(
 
 
 @kernel
-def _turn(residual: Any, inverse: Any, along: Any, share: float, start: int, stop: int) -> None:
+def _scale(residual: Any, inverse: Any, out: Any, start: int, stop: int) -> float:
+    product = 0.0
     for i in range(start, stop):
-        along[i] = residual[i] * inverse[i] + share * along[i]
+        out[i] = residual[i] * inverse[i]
+        product += np.float64(residual[i]) * np.float64(out[i])
+    return product
+
+
+@kernel
+def _turn(turned: Any, along: Any, share: float, start: int, stop: int) -> None:
+    for i in range(start, stop):
+        along[i] = turned[i] + share * along[i]
 
 
 @kernel

@@ -264,7 +264,7 @@ def _level(
         *(rows, terms.samples, terms.value_weight, terms.slope_weight),
         *(terms.smoothness, extra, start, terms.target),
     )
-    solution, steps, left = solve(system, start, options.solver_tol, options.max_iter)
+    solution, steps, left = solve(system, start, options.solver_tol, options.max_iter, rows)
     if _log.isEnabledFor(logging.DEBUG):
         _log.debug("level %d: %s", number, weights)
         _report(number, rows, samples, system.entries, solution, steps, left)

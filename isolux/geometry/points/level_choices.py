@@ -55,9 +55,12 @@ class Choices:
         self.may_stop = all(size is None for size in sizes)
         self.searched = min(top, _SEARCHED) if self.search.able and any(self.free) else 0
         self.weights, self.score = _given(options), np.inf
+        self.enough = False
 
     def __call__(self, number: int, samples: Samples, coarser: Level | None) -> Choice | None:
-        """A level's; None where the finest level would predict worse than the one above."""
+        """A level's; None where finer ones would predict no better than those above."""
+        if self.enough:
+            return None
         if number >= self.searched:
             return Choice(self.weights)
         begin = [self.weights]
@@ -68,6 +71,7 @@ class Choices:
         _log.debug("level %d predicts to %.3f, above it %.3f", number, found, self.score)
         if self.may_stop and number == 0 and found > max(self.score + _WORSE, _EXACT):
             return None
+        self.enough = self.may_stop and found > max(self.score, _EXACT)
         self.weights, self.score = weights, found
         return Choice(weights)
 

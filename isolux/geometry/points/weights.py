@@ -33,6 +33,7 @@ _CELLS = 6000  # that are fitted to choose weights
 _HELD_OUT = 10  # one in so many points
 _LEAST = 20  # points to judge by
 _STEPS = 200  # of the solver for one trial
+_LOOSER = 3  # than the final solver's tolerance: a choice needs no more
 _FLATTEST = 1e-3  # mean slope along the normals
 _VALUES = (3.0, 1.0, 0.3, 0.1, 0.03)
 _SMOOTHNESS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
@@ -148,12 +149,12 @@ class _Trial:
         self.unturned = replace(self.test, normal=np.zeros_like(self.test.normal))
         self.rows = dilated(united(self.train.cells, self.test.cells))
         before = prolonged(self.rows, coarser.rows, coarser.coefficient)
-        self.start = before / np.float32(size)
+        self.start = self.guess = before / np.float32(size)
         mean = float(samples.weight.sum()) / len(samples.cells)
         share = 1 - 1 / _HELD_OUT
         self.weight = self.train.weight * np.float32(1 / (share * mean))
         self.extra = np.full(len(self.rows), RIDGE, np.float32)
-        self.tolerance = search.tolerance
+        self.tolerance = _LOOSER * search.tolerance
         self.size = size
         self.known: dict[Weights, float] = {}
 
@@ -166,7 +167,8 @@ class _Trial:
                 *(np.float32(weights.normal) * self.weight, weights.smoothness),
                 *(self.extra, self.start),
             )
-            solution, _, _ = solve(system, self.start, self.tolerance, _STEPS)
+            solution, _, _ = solve(system, self.guess, self.tolerance, _STEPS, self.rows)
+            self.guess = solution  # of weights that are near the next ones
             value, slope = residuals(self.rows, solution, self.test)
             length = residuals(self.rows, solution, self.unturned)[1]
             # One number along the normal, two across it.
