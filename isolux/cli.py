@@ -362,7 +362,7 @@ def _points_test(options: argparse.Namespace, settings: list[str]) -> int:
     if conf.network is not None and not conf.network.is_file():
         raise FileNotFoundError(f"network: no such file: {conf.network}")
     with import_module("isolux.optimize.observers").shares() as tell:
-        result = import_module("isolux.optimize.points_learning_test").tested(conf, tell)
+        result = import_module("isolux.optimize.points_measured").measured(conf, tell)
     return _show(result, options.json)
 
 

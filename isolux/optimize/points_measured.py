@@ -21,7 +21,7 @@ from isolux.geometry.points.learned import inference
 from isolux.geometry.points.learned.clouds import random_scan, random_surface
 from isolux.geometry.points.learned.shapes import Surface
 
-__all__ = ["mesh_errors", "tested"]
+__all__ = ["mesh_errors", "measured"]
 
 _OTHERS = 20_000_000  # the first number of shapes that nothing is trained on
 _SAMPLES = 20_000
@@ -29,7 +29,7 @@ _THRESHOLDS = (0.002, 0.005, 0.01)
 _NOISIEST = 0.016
 
 
-def tested(conf: PointsLearningConf, tell: Callable[[str, float], None]) -> dict[str, Any]:
+def measured(conf: PointsLearningConf, tell: Callable[[str, float], None]) -> dict[str, Any]:
     """Reconstruct `held_out` clouds of unseen shapes, without the network and with it.
 
     Returns:
