@@ -156,7 +156,9 @@ def _split(levels: list[_Level], corners: Any, offset: int) -> bool:
 def _torn(dual: Dual) -> Any:
     """The cells (bool [c]) with a crossed edge about which another cell is missing."""
     owner = np.repeat(np.arange(len(dual.cells)), np.diff(dual.first))
-    drawn = np.bincount(owner[dual.quads], minlength=len(dual.cells))
+    quads = dual.quads.reshape(-1, 4)
+    whole = (quads != quads[:, [1, 2, 3, 0]]).all(1)  # others are triangles at a border
+    drawn = np.bincount(owner[quads[whole]].reshape(-1), minlength=len(dual.cells))
     crossed = (cube_groups()[:256] >= 0).sum(1)
     return drawn < crossed[dual.case]
 

@@ -56,9 +56,21 @@ def trimmed(vertices: Any, faces: Any, support: Support, limit: float) -> tuple[
 
 
 def supported(vertices: Any, quads: Any, support: Support, limit: float) -> Any:
-    """The quads (int32 [q, 4]) that `trimmed` and `with_points` leave, corners as they were."""
+    """What `trimmed` and `with_points` leave of quads (int32 [q, 4]), corners as they were.
+
+    Of a quad that is cut in two along its shorter diagonal, one triangle may be left: the
+    corner across from it is then that of its neighbour.
+    """
     if limit < np.inf:
-        quads = quads[support.near(vertices, limit)[quads].all(1)]
+        far = ~support.near(vertices, limit)[quads]
+        number = far.sum(1)
+        part, corner = quads[number == 1], far[number == 1].argmax(1)
+        p = vertices[part]
+        first = ((p[:, 0] - p[:, 2]) ** 2).sum(1) <= ((p[:, 1] - p[:, 3]) ** 2).sum(1)
+        half = first == (corner % 2 == 1)
+        part, corner, row = part[half], corner[half], np.arange(half.sum())
+        part[row, corner] = part[row, (corner + 1) % 4]
+        quads = np.concatenate([quads[number == 0], part])
     return quads[_with_points(*_only(vertices, quads), support)]
 
 

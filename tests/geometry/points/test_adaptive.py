@@ -1,6 +1,7 @@
 """Cells of several sizes: as closed and manifold as those of one, nearly as near, and fewer."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from spline_levels import box_keys, cells_at, sphere_level, whole_numbers
 from surfaces import euler, fans, open_edges, parts, volume
 
 from isolux.backends.cpu.pool import set_threads
+from isolux.data.assets.clouds import read_cloud
+from isolux.geometry.bvh import TriangleTree
 from isolux.geometry.points.adaptive import merged
-from isolux.geometry.points.cloud import Frame
+from isolux.geometry.points.cloud import Frame, PointCloud
 from isolux.geometry.points.extraction import (
     Dual,
     Level,
@@ -20,10 +23,14 @@ from isolux.geometry.points.extraction import (
     dual_of,
     inner_cells,
 )
+from isolux.geometry.points.hierarchy import fit_hierarchy
 from isolux.geometry.points.hierarchy_field import HierarchyField
+from isolux.geometry.points.hierarchy_options import HierarchyOptions
+from isolux.geometry.points.normals import estimate_normals
 from isolux.geometry.points.trimming import Support
 
 BOX = 32
+ROOM = Path(__file__).parents[4] / "shared/data/pointclouds/pcl/room_scan1.pcd"
 Distance = Callable[[Any], Any]  # of points [..., 3] in cells
 
 
@@ -249,10 +256,7 @@ def test_an_open_sheet_ends_where_it_does_in_small_cells() -> None:
     assert fans(coarse.faces.numpy()) == len(coarse.vertices)
     edge, fine_edge = border(coarse), border(fine)
     assert len(edge) > 20
-    assert abs(len(edge) - len(fine_edge)) < 0.2 * len(fine_edge)
-    low, high = edge[:, 2].min(), edge[:, 2].max()
-    assert float((low - fine_edge[:, 2].min()).abs()) < 0.25
-    assert float((high - fine_edge[:, 2].max()).abs()) < 0.25
+    torch.testing.assert_close(edge, fine_edge, rtol=0, atol=1e-5)
     whole = some.extract_mesh(adaptive=0.05, watertight=True)
     check_closed(whole.vertices.numpy(), whole.faces.numpy())
 
@@ -277,3 +281,16 @@ def test_the_allowed_distance_is_that_of_the_finest_cells() -> None:
         off = (mesh.vertices.double() / 0.25 - 16.125).norm(dim=-1) - 11.0
         assert float(off.abs().max()) < 0.2
         assert len(mesh.faces) < len(some.extract_mesh().faces) / 3
+
+
+@pytest.mark.skipif(not ROOM.is_file(), reason="the shared clouds are not here")
+def test_a_scanned_room_takes_fewer_triangles() -> None:
+    cloud = read_cloud(ROOM)
+    some = PointCloud(cloud.xyz[::4], None, cloud.sensor, None)
+    room = fit_hierarchy(estimate_normals(some)[0], HierarchyOptions(depth=7))
+    fine, coarse = room.extract_mesh(), room.extract_mesh(adaptive=0.2)
+    assert len(coarse.faces) < 0.8 * len(fine.faces)
+    open_edges(coarse.faces.numpy())
+    tree = TriangleTree(coarse.vertices.double(), coarse.faces)
+    distance, _ = tree.closest(fine.vertices.double())
+    assert float(distance.quantile(0.99)) < 0.3 * room.voxel_size
