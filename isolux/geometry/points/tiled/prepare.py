@@ -74,9 +74,9 @@ def prepared(
     Args:
         points: as they came.
         folder: to work in.
-        prepare: of a tile and what lies about it. It may add normals; where it does not and
-            there are none they are estimated. Their side comes from the sensors, or from those
-            of some points of the whole cloud.
+        prepare: of a tile and what lies about it. It may add normals, of any side where there
+            is no sensor; where it does not they are estimated. Without sensors their side
+            comes from those of some points of the whole cloud.
         most: points of a tile.
         schedule: for results with a fingerprint.
 
@@ -121,7 +121,9 @@ def prepare_tile(raw: Raw, tile: int) -> None:
     cloud = cloud_of(points_about(folder, raw.lattice, raw.tiles, raw.kind, box))
     cloud = cloud if raw.prepare is None else raw.prepare(cloud)
     if cloud.normals is None:
-        cloud = _with_normals(raw, cloud)
+        cloud = _with_normals(cloud)
+    if "normals" not in raw.kind and cloud.sensor is None and len(cloud):
+        cloud = _turned(raw, cloud)
     records = records_of(cloud)
     local = local_of(raw.lattice, records)
     own = records[((local >= low) & (local < high)).all(1)]
@@ -130,13 +132,15 @@ def prepare_tile(raw: Raw, tile: int) -> None:
     )
 
 
-def _with_normals(raw: Raw, cloud: PointCloud) -> PointCloud:
+def _with_normals(cloud: PointCloud) -> PointCloud:
     if len(cloud) < 3:  # no plane goes through them
         return _keeping(cloud, torch.zeros(len(cloud), 3))[:0]
-    cloud = estimate_normals(cloud)[0]
+    return estimate_normals(cloud)[0]
+
+
+def _turned(raw: Raw, cloud: PointCloud) -> PointCloud:
+    """The cloud with its normals to the side that they have in the whole cloud."""
     assert cloud.normals is not None
-    if cloud.sensor is not None:
-        return cloud
     guide = store.read(raw.guide, raw.made_from)
     _, nearest = cKDTree(guide["xyz"]).query(cloud.xyz.numpy())
     side = (torch.from_numpy(guide["normals"][nearest]) * cloud.normals).sum(1, keepdim=True)

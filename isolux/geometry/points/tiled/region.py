@@ -102,8 +102,8 @@ def support_samples(
 
 def colors_about(work: Work, box: tuple[Any, Any], margin: float) -> ColorField:
     """Colours by the points in a box of finest cells, and in a margin that holds some."""
-    low, high = box
     whole = float(max(work.lattice.shape)) * 2.0**work.lattice.top
+    low, high = (np.clip(side, 0.0, whole) for side in box)
     while True:
         around = low - margin, high + margin
         records = points_about(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isolux.failure import Failure as TilesFailed
 from isolux.geometry.points.tiled import store
 from isolux.geometry.points.tiled.runners import Failure, Lost, Runner
 
@@ -91,7 +92,7 @@ class _Round:
                 self.running.discard(number)
                 self._ended(number, outcome)
         if self.verdict is not None:
-            raise RuntimeError(self.verdict)
+            raise TilesFailed(self.verdict)
 
     def _more(self) -> bool:
         return self.verdict is None and bool(self.waiting or self.suspects)
