@@ -211,7 +211,7 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
             f"interrupted: what is finished stays in {folder}; the same command with --resume "
             "goes on with it"
         ) from None
-    except RuntimeError as error:
+    except Failure as error:
         raise Failure(f"{error}, with --resume") from error
 
 

@@ -23,11 +23,11 @@ def prepared(cloud: PointCloud, conf: PointsConf) -> PointCloud:
 def prepared_tile(cloud: PointCloud, clean: CleanConf, normals: NormalsConf) -> PointCloud:
     """The same of a tile and what lies about it, of a cloud that is `as_told`.
 
-    It may have no points. Without a sensor it gets no normals: a tile does not know its
+    It may have no points. Without a sensor normals are of any side: a tile does not know its
     outside, `fit_tiles` does.
     """
     cloud = _clean(cloud, clean)
-    if cloud.normals is not None or cloud.sensor is None:
+    if cloud.normals is not None:
         return cloud
     if len(cloud) < 3:  # no plane goes through them
         none = cloud[:0]

@@ -3,6 +3,7 @@
 Letters: n points.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,10 @@ from isolux.geometry.points.tiled.records import (
     PointStore,
     cloud_of,
     gathered,
+    known_store,
     record_type,
     records_of,
+    remove_others,
 )
 from isolux.geometry.points.tiled.schedule import Schedule, Task
 
@@ -55,6 +58,16 @@ class Raw:
     def result(self, tile: int) -> Path:
         """A tile's prepared points."""
         return self.folder / "ready" / f"{tile:06d}.tile"
+
+    @property
+    def points(self) -> Path:
+        """The folder of tiles' points, as they came."""
+        return self.folder / "points"
+
+    @property
+    def sided(self) -> bool:
+        """Whether each tile knows its outside: by normals, or by sensors."""
+        return "normals" in self.kind or "sensor" in self.kind
 
     @property
     def guide(self) -> Path:
@@ -86,6 +99,9 @@ def prepared(
     if points.count < 4:
         raise ValueError(f"a surface needs at least 4 points, got {points.count}")
     made_from = store.fingerprint(points.digest, prepare, most)
+    known = known_store(folder, "prepared", made_from)
+    if known is not None:
+        return known
     low, high = np.array(points.low), np.array(points.high)
     extent = float((high - low).max())
     if not extent > 0:
@@ -93,10 +109,11 @@ def prepared(
     lattice = Lattice.about(low, high, extent / _CELLS)
     number, cells, counts = cells_and_counts(points, lattice, _MOST)
     tiles = cut(cells, counts, number, lattice.shape, lattice.top, most)
-    raw = Raw(folder / "raw", made_from, lattice, tiles, points.kind, prepare)
+    raw = Raw(folder / f"raw-{made_from}", made_from, lattice, tiles, points.kind, prepare)
     work = schedule(made_from)
-    bucketed(points, lattice, tiles, raw.folder / made_from, work.tell)
-    if "sensor" not in points.kind and not store.is_made(raw.guide, made_from):
+    remove_others(raw.folder, "raw-*")
+    bucketed(points, lattice, tiles, raw.points, work.tell)
+    if not raw.sided and not store.is_made(raw.guide, made_from):
         _write_guide(raw, points)
     tasks = [
         Task(f"preparing tile {tile}", prepare_tile, (raw, tile), raw.result(tile), int(held))
@@ -109,22 +126,23 @@ def prepared(
         for task in tasks:
             yield _records(store.read(task.result, made_from))
 
-    return gathered(blocks, folder, "prepared", work.tell)
+    ready = gathered(blocks, folder, "prepared", work.tell, made_from)
+    shutil.rmtree(raw.folder, ignore_errors=True)
+    return ready
 
 
 def prepare_tile(raw: Raw, tile: int) -> None:
     """Clean a tile and what lies about it, estimate normals, and keep the tile's own points."""
     low, high = raw.tiles.box(tile)
     halo = max(1, int(_HALO * (high - low)[0]))
-    folder = raw.folder / raw.made_from
     box = low - halo, high + halo
-    cloud = cloud_of(points_about(folder, raw.lattice, raw.tiles, raw.kind, box))
+    cloud = cloud_of(points_about(raw.points, raw.lattice, raw.tiles, raw.kind, box))
     cloud = cloud if raw.prepare is None else raw.prepare(cloud)
     if cloud.normals is None:
         cloud = _with_normals(cloud)
-    if "normals" not in raw.kind and cloud.sensor is None and len(cloud):
+    if not raw.sided and len(cloud):
         cloud = _turned(raw, cloud)
-    records = records_of(cloud)
+    records = records_of(PointCloud(cloud.xyz, cloud.normals, colors=cloud.colors))
     local = local_of(raw.lattice, records)
     own = records[((local >= low) & (local < high)).all(1)]
     store.write(
@@ -153,14 +171,12 @@ def _keeping(cloud: PointCloud, normals: torch.Tensor) -> PointCloud:
 
 def _write_guide(raw: Raw, points: PointStore) -> None:
     """Normals of some points of the whole cloud, outward."""
-    arrays = {"xyz": np.zeros((0, 3)), "normals": np.zeros((0, 3), np.float32)}
-    if "normals" not in points.kind:
-        cloud = cloud_of(points.some(_GUIDE))
-        cloud = cloud if raw.prepare is None else raw.prepare(cloud)
-        if cloud.normals is None:
-            cloud = estimate_normals(cloud)[0]
-        arrays = {name: records_of(cloud)[name] for name in arrays}
-    store.write(raw.guide, raw.made_from, arrays)
+    cloud = cloud_of(points.some(_GUIDE))
+    cloud = cloud if raw.prepare is None else raw.prepare(cloud)
+    if cloud.normals is None:
+        cloud = estimate_normals(cloud)[0]
+    records = records_of(cloud)
+    store.write(raw.guide, raw.made_from, {name: records[name] for name in ("xyz", "normals")})
 
 
 def _records(arrays: dict[str, Any]) -> Any:
