@@ -18,8 +18,9 @@ from isolux.geometry.points.weights import Weights, WeightSearch
 __all__ = ["Choice", "Choices", "Choose"]
 
 _log = logging.getLogger(__name__)
-_EXACT = -20.0  # a score of points without noise: there finer cells always help
+_EXACT = -24.0  # a score of points without noise: there finer cells always help
 _WORSE = 0.1  # by which the finest level must predict worse to be left out
+_MORE = 0.1  # by which a level must predict better for finer ones to be tried
 _SEARCHED = 3  # of the finest levels, on which weights are chosen
 
 
@@ -58,7 +59,7 @@ class Choices:
         self.enough = False
 
     def __call__(self, number: int, samples: Samples, coarser: Level | None) -> Choice | None:
-        """A level's; None where finer ones would predict no better than those above."""
+        """A level's; None where it would predict no better than those above."""
         if self.enough:
             return None
         if number >= self.searched:
@@ -71,7 +72,7 @@ class Choices:
         _log.debug("level %d predicts to %.3f, above it %.3f", number, found, self.score)
         if self.may_stop and number == 0 and found > max(self.score + _WORSE, _EXACT):
             return None
-        self.enough = self.may_stop and found > max(self.score, _EXACT)
+        self.enough = self.may_stop and found > max(self.score - _MORE, _EXACT)
         self.weights, self.score = weights, found
         return Choice(weights)
 
