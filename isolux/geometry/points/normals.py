@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.points.cloud import PointCloud
+from isolux.geometry.points.gauss import gauss_normals, witnesses
 from isolux.geometry.points.neighbours import Neighbours, distinct
 from isolux.geometry.points.noise import aligned, local_noise
 from isolux.geometry.points.orientation import (
@@ -21,8 +22,10 @@ from isolux.geometry.points.orientation import (
     by_cameras,
     by_propagation,
     by_sensor,
+    by_witness,
+    vouched,
 )
-from isolux.geometry.points.plane_kernels import fit_planes
+from isolux.geometry.points.plane_kernels import fit_planes, fit_sides
 
 __all__ = ["LOW_CONFIDENCE", "estimate_normals"]
 
@@ -36,6 +39,13 @@ _GRAPH = 12  # neighbours that a normal's side is compared with
 _PART = 1 << 13  # points of a task
 _NARROW = 0.2  # width over length of a neighbourhood under which it is a line, no disc
 _WIDEST = 256  # neighbours that are tried for those
+_SPARSE = 4000  # points of which each may ask all others
+_THICK = 0.4  # thickness over width of neighbourhoods that hold more than one piece of surface
+_LAYERS = 2.2  # kurtosis of their heights: 2.3 of a bent sheet or noise, 1 of two layers
+_HALF = 0.4  # of the votes on the pieces' sides, by chance none
+_FLAT = 0.85  # median flatness from which planes need no help
+_EXACT = 1e-3  # thickness under which heights are rounding
+_TRUST = 0.1  # of the witness beside the neighbours' spread
 
 
 def estimate_normals(
@@ -50,7 +60,9 @@ def estimate_normals(
 
     The side comes from the cloud's sensors where it has them, else from the cameras, else
     from the points: consistent along a minimum spanning tree of neighbours (Hoppe et al. 1992),
-    each connected part by itself, its volume positive. Normals that the cloud has are not used.
+    each connected part by itself, its volume positive, a cavity's wall facing into the cavity.
+    Up to 4000 points of a closed surface ask all others for their side (Lin et al. 2022).
+    Normals that the cloud has are not used.
 
     Args:
         cloud: finite points; duplicates share one normal.
@@ -76,6 +88,12 @@ def estimate_normals(
     tree = Neighbours(xyz[first])
     row = first[tree.order]  # the cloud's row of each point along the curve
     normals, graph, flatness = _planes(tree, neighbours)
+    witness = gauss_normals(tree) if len(first) <= _SPARSE else None
+    sided = None
+    if witness is not None:
+        sided = _sides(tree, neighbours, float(np.median(flatness)), witness)
+    if sided is not None:
+        normals, graph, flatness = sided
     sight = None
     if cloud.sensor is not None:
         sensor = cloud.sensor.detach().double().cpu().numpy()[row] - tree.middle
@@ -84,8 +102,11 @@ def estimate_normals(
     elif cameras is not None:
         places = cameras.detach().double().cpu().numpy() - tree.middle
         normals, sure = by_cameras(graph, normals, places)
+    elif sided is not None:
+        normals, sure = by_witness(graph, normals, witness)
     else:
-        normals, sure = by_propagation(graph, normals)
+        witness = witnesses(tree) if witness is None else witness
+        normals, sure = by_propagation(graph, normals, witness)
     confidence = flatness * sure * agreed(graph, normals)
     back = np.empty(len(row), np.int64)
     back[tree.order] = np.arange(len(row))
@@ -127,8 +148,7 @@ def _planes(tree: Neighbours, neighbours: int | None) -> tuple[Any, Graph, Any]:
     if neighbours is None:
         neighbours = _by_noise(tree)
     size = min(neighbours, count)
-    # Spread over the neighbourhood: with noise the nearest ones lie above one another.
-    picks = np.unique(np.linspace(min(1, size - 1), size - 1, min(_GRAPH, size)).astype(int))
+    picks = _spread(size)
     normals, values = np.empty((count, 3)), np.empty((count, 3))
     index, spacing = np.empty((count, len(picks)), np.int32), np.empty(count)
 
@@ -140,11 +160,51 @@ def _planes(tree: Neighbours, neighbours: int | None) -> tuple[Any, Graph, Any]:
 
     parallel_for(part, chunks(count, _PART))
     _widen(tree, size, normals, values)
+    return normals, Graph(tree.points, index, spacing), _flatness(values)
+
+
+def _flatness(values: Any) -> Any:
+    """From eigenvalues [n, 3], rising: 1 for a plane, 0 for a ball, a line or a place."""
     low, middle, high = values.T
     # Where the middle one is lost in rounding too, the points are one line or one place.
     flat = 1.0 - np.sqrt(np.where(middle > 1e-18 * high, low / np.maximum(middle, 1e-300), 1.0))
     width = np.sqrt(middle / np.maximum(high, 1e-300))
-    return normals, Graph(tree.points, index, spacing), flat * np.minimum(width / _NARROW, 1.0)
+    return flat * np.minimum(width / _NARROW, 1.0)
+
+
+def _sides(
+    tree: Neighbours, neighbours: int | None, flatness: float, witness: Any
+) -> tuple[Any, Graph, Any] | None:
+    """Planes through neighbours of one side, with graph and flatness; None for open sheets.
+
+    Where points are far apart for the shape that they are of, those nearest to one lie on
+    the other side of a tube or around a corner, and planes through all of them are wrong.
+    """
+    count, wide = len(tree.points), _by_noise(tree)
+    size = min(count, neighbours or min(wide, max(_LEAST, count // 20)))
+    distance, near = tree.among(size)
+    normals, values = np.empty((count, 3)), np.empty((count, 3))
+    arrays = tree.points.reshape(-1), np.ascontiguousarray(near).reshape(-1), size
+    side = np.ascontiguousarray(witness).reshape(-1)
+    out = normals.reshape(-1), values.reshape(-1)
+    parallel_for(
+        fit_sides, [(*arrays, side, _TRUST, *out, *span) for span in chunks(count, _PART)]
+    )
+    local, thickness = aligned(tree, np.arange(count), min(max(wide, 3 * _FEW), count))
+    height = local[..., 0]
+    peaks = (height**4).mean(1) / np.maximum((height**2).mean(1) ** 2, 1e-300)
+    graph = Graph(tree.points, near[:, _spread(min(size, _LEAST))], distance[:, -1])
+    closed = (
+        flatness < 1.0 - _THICK
+        or (thickness > _EXACT and np.median(peaks) < _LAYERS)
+        or (flatness < _FLAT and vouched(graph, normals, witness) > _HALF)
+    )
+    return (normals, graph, _flatness(values)) if closed else None
+
+
+def _spread(size: int) -> Any:
+    """Which of the `size` nearest stand for all: with noise the first lie above one another."""
+    return np.unique(np.linspace(min(1, size - 1), size - 1, min(_GRAPH, size)).astype(int))
 
 
 def _fitted(tree: Neighbours, rows: Any, near: Any) -> tuple[Any, Any]:

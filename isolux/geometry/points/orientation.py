@@ -13,7 +13,15 @@ from scipy.spatial import cKDTree
 from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.points.orientation_kernels import agreement, costs, spanning_signs
 
-__all__ = ["Graph", "agreed", "by_cameras", "by_propagation", "by_sensor"]
+__all__ = [
+    "Graph",
+    "agreed",
+    "by_cameras",
+    "by_propagation",
+    "by_sensor",
+    "by_witness",
+    "vouched",
+]
 
 _log = logging.getLogger(__name__)
 _PART = 1 << 15  # points of a task
@@ -22,6 +30,8 @@ _SMOOTH = 0.3  # a smooth piece: unsure of neighbours' sides by less, as in `cos
 _OPEN = 0.3  # of its mean normal's length: a part of less volume is an open sheet
 _ROUND = 0.1  # volume about the middle of the cloud that tells a sheet's outside
 _CAMERAS = 4  # nearest ones that vote
+_SURE = 0.25  # |sum of a part's votes| over the sum of their sizes, from which they decide
+_CHANCE = 5.0  # more for few points: over the root of their number
 
 
 @dataclass(frozen=True)
@@ -78,12 +88,42 @@ def by_cameras(graph: Graph, normals: Any, cameras: Any) -> tuple[Any, Any]:
     return turned * np.where(total < 0, -1.0, 1.0)[part][:, None], share[part]
 
 
-def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any]:
+def vouched(graph: Graph, normals: Any, witness: Any) -> float:
+    """How far `witness` has one side on each smooth piece, in [0, 1]; by chance about zero.
+
+    A piece of one point agrees with itself and says nothing.
+    """
+    votes, part = _votes(graph, normals, witness, _SMOOTH)[1:]
+    total = np.abs(np.bincount(part, votes))
+    size = np.bincount(part, np.abs(votes))
+    chance = np.sqrt(np.bincount(part, votes * votes))
+    return max(float((total - chance).sum()) / max(float((size - chance).sum()), 1e-300), 0.0)
+
+
+def by_witness(graph: Graph, normals: Any, witness: Any) -> tuple[Any, Any]:
+    """Smooth pieces made consistent, then each turned to the side that most of it has in
+    `witness`; a piece that is of two minds is left as single points.
+
+    Args:
+        witness: unit vectors [n, 3] of the right side, roughly normals.
+
+    Returns:
+        Normals [n, 3], and how far the votes agreed on each point's piece [n], in [0, 1].
+    """
+    pieces, votes, part = _votes(graph, normals, witness, _SMOOTH)
+    total, size = np.bincount(part, votes), np.bincount(part, np.abs(votes))
+    sure = (np.abs(total) / np.maximum(size, 1e-300))[part]
+    enough = _SURE + _CHANCE / np.sqrt(np.bincount(part))
+    side = np.where(np.where(sure < enough[part], votes, total[part]) < 0, -1.0, 1.0)
+    return pieces * side[:, None], sure
+
+
+def by_propagation(graph: Graph, normals: Any, witness: Any = None) -> tuple[Any, Any]:
     """Connected parts made consistent, and each turned so that its volume is positive.
 
-    A part that is open and too flat to hold a volume faces away from the middle of the whole
-    cloud; if that says nothing either (terrain), along the positive axis nearest to its mean
-    normal.
+    Where `witness` knows a closed part's side, it is asked: a cavity faces inward. A part that
+    is open and too flat to hold a volume faces away from the middle of the whole cloud; if
+    that says nothing either (terrain), along the positive axis nearest to its mean normal.
 
     Returns:
         Normals [n, 3], and how far that decided each point's part [n], in [0, 1].
@@ -110,6 +150,12 @@ def by_propagation(graph: Graph, normals: Any) -> tuple[Any, Any]:
     lost = flat & (np.abs(side) < _ROUND)
     side = np.where(lost, facing[np.arange(len(facing)), axis], side)
     sure = np.where(flat, 0.5, np.minimum(np.abs(volume) / np.maximum(2 * doubt, 1e-300), 1.0))
+    if witness is not None:
+        votes = (turned * witness).sum(1)
+        total, size = np.bincount(part, votes), np.bincount(part, np.abs(votes))
+        enough = _SURE + _CHANCE / np.sqrt(np.bincount(part))
+        known = ~flat & (np.abs(total) > enough * size)
+        side = np.where(known, total, side)
     if flat.any():
         _log.info("%d of %d parts are flat: their side is a guess", int(flat.sum()), len(flat))
     return turned * np.where(side < 0, -1.0, 1.0)[part][:, None], sure[part]
@@ -132,6 +178,12 @@ def _volumes(graph: Graph, normals: Any, part: Any, area: Any, centre: Any) -> A
     flux = np.bincount(part, area * (ray * normals).sum(1))
     reach = np.bincount(part, area * np.linalg.norm(ray, axis=1))
     return flux / np.maximum(reach, 1e-300)
+
+
+def _votes(graph: Graph, normals: Any, witness: Any, most: float) -> tuple[Any, Any, Any]:
+    """Consistent pieces [n, 3], each point's vote on its piece's side, the pieces' numbers."""
+    pieces, part = _consistent(graph, normals, most)
+    return pieces, (pieces * witness).sum(1), part
 
 
 def _consistent(graph: Graph, normals: Any, most: float = 2.0) -> tuple[Any, Any]:

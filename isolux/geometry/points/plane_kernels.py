@@ -6,7 +6,7 @@ import numpy as np
 
 from isolux.backends.cpu.jit import kernel
 
-__all__ = ["fit_planes"]
+__all__ = ["fit_planes", "fit_sides"]
 
 
 @kernel
@@ -119,3 +119,70 @@ def fit_planes(
         values[3 * i] = spread
         values[3 * i + 1] = max(min(a[4 * one], a[4 * two]), 0.0)
         values[3 * i + 2] = max(a[4 * one], a[4 * two], 0.0)
+
+
+@kernel
+def fit_sides(
+    points: Any, index: Any, count: int, side: Any, trust: float, normal: Any, values: Any,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """As `fit_planes`, through those neighbours that lie on the same side of the shape.
+
+    A neighbour counts by the cosine between its vector of `side` and the point's, and not at
+    all beyond a right angle: the far side of a tube or a plate takes no part.
+
+    Args:
+        side: a unit vector for each point, roughly its normal, [3 n].
+        trust: what the vector itself counts for, as a share of the neighbourhood's spread: it
+            decides where the points that are left span no plane.
+    """
+    a, v = np.empty(9), np.empty(9)
+    weight = np.empty(count)
+    for i in range(start, stop):
+        sx, sy, sz = side[3 * i], side[3 * i + 1], side[3 * i + 2]
+        total, mx, my, mz = 0.0, 0.0, 0.0, 0.0
+        for j in range(count):
+            at = 3 * int(index[i * count + j])
+            w = max(sx * side[at] + sy * side[at + 1] + sz * side[at + 2], 0.0)
+            weight[j] = w
+            total += w
+            mx += w * (points[at] - points[3 * i])
+            my += w * (points[at + 1] - points[3 * i + 1])
+            mz += w * (points[at + 2] - points[3 * i + 2])
+        total = max(total, 1e-300)
+        mx /= total
+        my /= total
+        mz /= total
+        for k in range(9):
+            a[k] = 0.0
+        for j in range(count):
+            at, w = 3 * int(index[i * count + j]), weight[j] / total
+            x = points[at] - points[3 * i] - mx
+            y = points[at + 1] - points[3 * i + 1] - my
+            z = points[at + 2] - points[3 * i + 2] - mz
+            a[0] += w * x * x
+            a[1] += w * x * y
+            a[2] += w * x * z
+            a[4] += w * y * y
+            a[5] += w * y * z
+            a[8] += w * z * z
+        spread = trust * (a[0] + a[4] + a[8])
+        a[0] -= spread * sx * sx
+        a[1] -= spread * sx * sy
+        a[2] -= spread * sx * sz
+        a[4] -= spread * sy * sy
+        a[5] -= spread * sy * sz
+        a[8] -= spread * sz * sz
+        a[3], a[6], a[7] = a[1], a[2], a[5]
+        _eigen(a, v)
+        low = 0
+        for k in range(1, 3):
+            if a[4 * k] < a[4 * low]:
+                low = k
+        turn = -1.0 if v[low] * sx + v[3 + low] * sy + v[6 + low] * sz < 0.0 else 1.0
+        for k in range(3):
+            normal[3 * i + k] = turn * v[3 * k + low]
+        one, two = a[4 * ((low + 1) % 3)], a[4 * ((low + 2) % 3)]
+        values[3 * i] = max(a[4 * low], 0.0)
+        values[3 * i + 1] = max(min(one, two), 0.0)
+        values[3 * i + 2] = max(one, two, 0.0)
