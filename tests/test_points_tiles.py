@@ -99,6 +99,15 @@ def run(*arguments: object) -> int:
     return main(["points", *map(str, arguments), *TILES])
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mesh of `cloud` in tiles, made in one go."""
+    folder = tmp_path_factory.mktemp("straight")
+    as_ply(folder / "torus.ply", *torus())
+    assert run(folder / "torus.ply", "-o", folder / "straight.ply") == 0
+    return folder / "straight.ply"
+
+
 def loaded(path: Path) -> trimesh.Trimesh:
     return trimesh.load(path, force="mesh", process=False)
 
@@ -122,12 +131,11 @@ def test_a_torus_in_tiles(suffix: str, tmp_path: Path, capsys: Said) -> None:
     assert sorted(x.name for x in tmp_path.iterdir()) == sorted([path.name, out.name])
 
 
-def test_tiles_do_not_show(cloud: Path, tmp_path: Path) -> None:
+def test_tiles_do_not_show(cloud: Path, tmp_path: Path, straight: Path) -> None:
     """The mesh is that of a fit in one go, as far as halos reach."""
-    whole, tiles = tmp_path / "whole.ply", tmp_path / "tiles.ply"
+    whole = tmp_path / "whole.ply"
     assert main(["points", str(cloud), "-o", str(whole), *TILES[2:]]) == 0
-    assert run(cloud, "-o", tiles) == 0
-    one, other = loaded(whole), loaded(tiles)
+    one, other = loaded(whole), loaded(straight)
     assert len(one.faces) == pytest.approx(len(other.faces), rel=0.001)
     size = (RADIUS + TUBE) * 2 / 32
     apart = trimesh.proximity.ProximityQuery(one).vertex(other.vertices)[0]
@@ -137,20 +145,21 @@ def test_tiles_do_not_show(cloud: Path, tmp_path: Path) -> None:
 
 def test_survey_coordinates_keep_their_digits(tmp_path: Path) -> None:
     xyz, normals = torus()
-    for suffix, write in WRITERS.items():
+    for suffix in ("txt", "las"):
         path, out = tmp_path / f"utm.{suffix}", tmp_path / "utm_mesh.ply"
-        write(path, xyz + UTM, normals)
+        WRITERS[suffix](path, xyz + UTM, normals)
         assert run(path, "-o", out) == 0
         assert b"property double x" in out.read_bytes()[:300]
         assert off(loaded(out).vertices - UTM).max() < 0.03
 
 
 @pytest.mark.parametrize("suffix", ["obj", "glb"])
-def test_formats_that_are_written_whole(suffix: str, cloud: Path, tmp_path: Path) -> None:
-    parts, whole = tmp_path / "mesh.ply", tmp_path / f"mesh.{suffix}"
-    assert run(cloud, "-o", parts) == 0
+def test_formats_that_are_written_whole(
+    suffix: str, cloud: Path, tmp_path: Path, straight: Path
+) -> None:
+    whole = tmp_path / f"mesh.{suffix}"
     assert run(cloud, "-o", whole) == 0
-    one, other = loaded(parts), loaded(whole)
+    one, other = loaded(straight), loaded(whole)
     assert len(one.faces) == len(other.faces)
     assert np.abs(one.bounds - other.bounds).max() < 1e-5
 
@@ -165,13 +174,15 @@ def test_a_mesh_too_large_for_its_format(
     )
 
 
-def test_how_the_surface_is_drawn(cloud: Path, tmp_path: Path) -> None:
+def test_how_the_surface_is_drawn(cloud: Path, tmp_path: Path, straight: Path) -> None:
+    """Anew with other settings of the mesh: the fit in the folder is used again."""
+    plain, work, out = loaded(straight), tmp_path / "work", tmp_path / "mesh.ply"
+
     def drawn(*settings: str) -> trimesh.Trimesh:
-        out = tmp_path / "mesh.ply"
-        assert run(cloud, "-o", out, *settings) == 0
+        more = ("--resume",) if work.exists() else ()
+        assert run(cloud, "-o", out, "--work", work, *more, *settings) == 0
         return loaded(out)
 
-    plain = drawn()
     assert drawn("mesh.colors=false").visual.kind != "vertex"
     assert 3.5 < len(drawn("mesh.refine=1").faces) / len(plain.faces) < 4.5
     assert len(drawn("mesh.resolution=8").faces) < 0.5 * len(plain.faces)
@@ -234,10 +245,10 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
 def test_a_run_that_is_stopped_goes_on(
-    how: str, cloud: Path, tmp_path: Path, capsys: Said
+    how: str, cloud: Path, tmp_path: Path, straight: Path, capsys: Said
 ) -> None:
     """It ends with the same bytes, and tiles that were finished are not worked on again."""
-    out, straight = tmp_path / "mesh.ply", tmp_path / "straight.ply"
+    out = tmp_path / "mesh.ply"
     command = ["points", str(cloud), "-o", str(out), *TILES]
     child = subprocess.run(
         [sys.executable, "-c", CODE, how, *command], capture_output=True, text=True, check=False
@@ -259,29 +270,28 @@ def test_a_run_that_is_stopped_goes_on(
     kept = ["--work", str(work)]
     assert main([*command, *kept, "--resume"]) == 0
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert run(cloud, "-o", straight) == 0
     assert out.read_bytes() == straight.read_bytes()
-    assert main([*command, *kept, "--resume"]) == 0  # a finished one is only drawn again
+    assert main([*command, "--resume"]) == 0  # a finished one is only drawn again
     assert out.read_bytes() == straight.read_bytes()
-    assert main([*command, "--resume"]) == 0
     assert not work.exists()
 
 
-def test_other_settings_in_the_same_folder(cloud: Path, tmp_path: Path) -> None:
+def test_other_settings_in_the_same_folder(cloud: Path, tmp_path: Path, straight: Path) -> None:
     """What was made with others is not taken for theirs."""
-    work, out, straight = (tmp_path / name for name in ("work", "mesh.ply", "straight.ply"))
-    assert run(cloud, "-o", out, "--work", work) == 0
-    assert run(cloud, "-o", out, "--work", work, "--resume", "smoothness=1") == 0
-    assert run(cloud, "-o", straight, "smoothness=1") == 0
+    work, out = tmp_path / "work", tmp_path / "mesh.ply"
+    assert run(cloud, "-o", out, "--work", work, "smoothness=1") == 0
+    assert out.read_bytes() != straight.read_bytes()
+    assert run(cloud, "-o", out, "--work", work, "--resume") == 0
     assert out.read_bytes() == straight.read_bytes()
 
 
 @pytest.mark.parametrize("runner", ["processes", "ray"])
-def test_two_workers_make_the_same_mesh(runner: str, cloud: Path, tmp_path: Path) -> None:
+def test_two_workers_make_the_same_mesh(
+    runner: str, cloud: Path, tmp_path: Path, straight: Path
+) -> None:
     if runner == "ray" and find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install 'isolux[cluster]'")
-    alone, together = tmp_path / "alone.ply", tmp_path / "together.ply"
-    assert run(cloud, "-o", alone) == 0
+    together = tmp_path / "together.ply"
     settings = (f"tiles.runner={runner}", "tiles.workers=2")
     child = subprocess.run(  # of its own: Ray leaves threads and warnings behind
         [sys.executable, "-m", "isolux", "points", cloud, "-o", together, *TILES, *settings],
@@ -289,7 +299,7 @@ def test_two_workers_make_the_same_mesh(runner: str, cloud: Path, tmp_path: Path
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )
     assert child.returncode == 0
-    assert alone.read_bytes() == together.read_bytes()
+    assert together.read_bytes() == straight.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -343,10 +353,13 @@ def test_which_clouds_are_cut(cloud: Path, tmp_path: Path, capsys: Said) -> None
     as_ply(folder / "a.ply", xyz[:4000], normals[:4000])
     as_ply(folder / "b.ply", xyz[4000:], normals[4000:])
     for path in (cloud, text, zipped, folder):
-        for above, tiles in ((COUNT, False), (COUNT - 1, True)):
-            out = tmp_path / "mesh.ply"
-            settings = (*TILES[1:], f"tiles.above={above}")
-            if path == text and not tiles:
-                settings = (*settings[:-1], f"tiles.above={above + 9}")  # lines are counted
-            assert main(["points", str(path), "-o", str(out), "--json", *settings]) == 0
-            assert ("tiles" in json.loads(capsys.readouterr().out)) == tiles
+        lines = 9 if path == text else 0  # lines are counted, not points
+        assert tiled(path, tmp_path, capsys, COUNT - 1)
+        assert not tiled(path, tmp_path, capsys, COUNT + lines)
+
+
+def tiled(path: Path, folder: Path, capsys: Said, above: int) -> bool:
+    """Whether a cloud is cut."""
+    command = ["points", str(path), "-o", str(folder / "mesh.ply"), "--json", "depth=2"]
+    assert main([*command, *TILES[1:2], TILES[3], f"tiles.above={above}"]) == 0
+    return "tiles" in json.loads(capsys.readouterr().out)
