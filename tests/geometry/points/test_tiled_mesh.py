@@ -146,11 +146,11 @@ def test_colors_are_those_of_the_cloud(rings: tuple[TiledField, HierarchyField])
 def test_where_nothing_is_near_there_are_no_faces(
     waves: tuple[TiledField, HierarchyField],
 ) -> None:
-    mesh = waves[0].extract_mesh(trim=0.0)
+    mesh = waves[0].extract_mesh(trim=1e-9)
     assert mesh.vertices.shape == mesh.faces.shape == (0, 3)
 
 
-@pytest.mark.parametrize("wrong", [{"refine": -1}, {"trim": -1.0}, {"resolution": 0}])
+@pytest.mark.parametrize("wrong", [{"refine": -1}, {"trim": 0.0}, {"resolution": 0}])
 def test_settings_say_what_is_wrong(
     rings: tuple[TiledField, HierarchyField], wrong: dict[str, Any]
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiled_clouds import in_blocks, noted, ring
+from tiled_clouds import HALVED, halved, in_blocks, noted, ring
 
 from isolux.geometry.points.hierarchy_options import HierarchyOptions
 from isolux.geometry.points.tiled import fit, store
@@ -60,6 +60,24 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path, solved: list[int]) -
     fit_tiles(blocks, tmp_path, None, TILES)
     assert len(solved) == len(set(solved))
     assert files(tmp_path) == made
+
+
+def test_cleaning_is_not_done_again(tmp_path: Path) -> None:
+    blocks = in_blocks(ring(2000))
+    with pytest.raises(KeyboardInterrupt):
+        fit_tiles(blocks, tmp_path, None, TILES, halved, interrupt_at("points: tile 2"))
+    HALVED.clear()
+    fit_tiles(blocks, tmp_path, None, TILES, halved)
+    count = len(HALVED)
+    assert count > 2
+    made = files(tmp_path)
+    assert not list(tmp_path.glob("raw-*"))
+    fit_tiles(blocks, tmp_path, HierarchyOptions(smoothness=0.1), TILES, halved)
+    assert len(HALVED) == count
+    other = tmp_path / "other"
+    fit_tiles(blocks, other, None, TILES, halved)
+    assert len(HALVED) == 2 * count + 2
+    assert files(other) == made
 
 
 @pytest.mark.parametrize("step", ["2000 of 2000 points sorted", "averages: tile 2", "level 1"])
@@ -210,7 +228,7 @@ def test_workers_do_not_change_bits(tmp_path: Path) -> None:
 CODE = """
 import sys
 from pathlib import Path
-from tiled_clouds import in_blocks, noted, ring
+from tiled_clouds import HALVED, halved, in_blocks, noted, ring
 from isolux.geometry.points.tiled.fit import fit_tiles
 from isolux.geometry.points.tiled.options import TileOptions
 from isolux.geometry.points.tiled.runners import runner_for

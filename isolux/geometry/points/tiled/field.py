@@ -176,8 +176,8 @@ class TiledField(ColoredField):
         """
         if refine < 0:
             raise ValueError(f"refine must be at least 0, got {refine}")
-        if trim is not None and not trim >= 0:
-            raise ValueError(f"trim must be at least 0, got {trim}")
+        if trim is not None and not trim > 0:
+            raise ValueError(f"trim must be positive, or none; got {trim}")
         shell = self._shell()
         limit = np.inf
         if not watertight:

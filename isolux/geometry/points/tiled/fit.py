@@ -1,5 +1,6 @@
 """The engine `hierarchy` for clouds that do not fit in memory."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def fit_tiles(
     Args:
         blocks: a fresh iterator over parts of the cloud of bounded size, in the same order
             each time. All know the same of their points. Rows that are not finite are dropped.
-        folder: for what is worked out on the way, some 150 bytes a point. What is finished in
+        folder: for what is worked out on the way, some 200 bytes a point. What is finished in
             it, and made from the same points with the same options, is not done again: a run
             that was stopped goes on. The field reads from it.
         options: of the fit; None takes the defaults.
@@ -119,14 +120,18 @@ def _cut_up(
 def _fitted(work: Work, points: PointStore, schedule: Schedule) -> Plan:
     """Do all that is to be done for the coefficients."""
     tell = schedule.tell
-    bucketed(points, work.lattice, work.tiles, work.folder / "points", tell)
     held = work.tiles.points.tolist()
     tasks = [
         Task(f"averaging tile {tile}", average, (work, tile), work.samples(tile), count)
         for tile, count in enumerate(held)
         if count
     ]
-    schedule.run("averages", tasks, (0.2, 0.3))
+    painted = "colors" in work.kind  # meshes will ask for the points
+    if painted or not all(store.is_made(task.result, work.made_from) for task in tasks):
+        bucketed(points, work.lattice, work.tiles, work.points_folder, tell)
+        schedule.run("averages", tasks, (0.2, 0.3))
+    if not painted:
+        shutil.rmtree(work.points_folder, ignore_errors=True)
     plan = read_plan(work)
     if plan is None:
         tell("the coarse levels", 0.3)

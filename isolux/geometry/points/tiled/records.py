@@ -27,6 +27,7 @@ __all__ = [
     "cloud_of",
     "empty_folder",
     "gathered",
+    "known_store",
     "read_records",
     "record_type",
     "records_of",
@@ -116,8 +117,24 @@ def _finite(records: Any) -> Any:
     return records if fine.all() else records[fine]
 
 
+def known_store(folder: Path, name: str, made_from: str | None = None) -> PointStore | None:
+    """The points of a folder, if they are whole, and made from this where it is said."""
+    try:
+        values = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        of_these = values.pop("made_from") == made_from or made_from is None
+        store = PointStore(**{**values, "path": folder / values["path"]})
+        whole = store.path.stat().st_size == store.count * store.dtype.itemsize
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return store if whole and of_these else None
+
+
 def gathered(
-    blocks: Callable[[], Iterator[Any]], folder: Path, name: str, tell: Tell
+    blocks: Callable[[], Iterator[Any]],
+    folder: Path,
+    name: str,
+    tell: Tell,
+    made_from: str | None = None,
 ) -> PointStore:
     """Copy blocks of records to one file, unless the file holds these very records already.
 
@@ -126,11 +143,12 @@ def gathered(
         folder: of the file `name.points` and what is known of it, `name.json`.
         name: of the files.
         tell: told how many points were read.
+        made_from: fingerprint of what the blocks were worked out from.
 
     Raises:
         ValueError: blocks that know different things of their points.
     """
-    known = _known(folder, name)
+    known = known_store(folder, name, made_from)
     if known is not None and _Reader(blocks, tell).digest() == known.digest:
         return known
     folder.mkdir(parents=True, exist_ok=True)
@@ -148,19 +166,9 @@ def gathered(
     store = PointStore(path, reader.columns, reader.count, low, high, digest)
     if reader.dropped:
         _log.info("dropped %d points that are not finite", reader.dropped)
-    text = json.dumps({**vars(store), "path": path.name})
+    text = json.dumps({**vars(store), "path": path.name, "made_from": made_from})
     (folder / f"{name}.json").write_text(text, encoding="utf-8")
     return store
-
-
-def _known(folder: Path, name: str) -> PointStore | None:
-    try:
-        values = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        store = PointStore(**{**values, "path": folder / values["path"]})
-        whole = store.path.stat().st_size == store.count * store.dtype.itemsize
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return store if whole else None
 
 
 class _Reader:

@@ -106,9 +106,7 @@ def colors_about(work: Work, box: tuple[Any, Any], margin: float) -> ColorField:
     low, high = (np.clip(side, 0.0, whole) for side in box)
     while True:
         around = low - margin, high + margin
-        records = points_about(
-            work.folder / "points", work.lattice, work.tiles, work.kind, around
-        )
+        records = points_about(work.points_folder, work.lattice, work.tiles, work.kind, around)
         if len(records) >= _MANY or margin > whole:
             cloud = cloud_of(records)
             return ColorField(PointCloud(cloud.xyz, colors=cloud.colors))

@@ -29,9 +29,14 @@ class Work:
     options: HierarchyOptions
     kind: list[str]  # columns of the tiles' points
 
+    @property
+    def points_folder(self) -> Path:
+        """The tiles' points. Without colours it goes when they are averaged."""
+        return self.folder / "points"
+
     def points(self, tile: int) -> Path:
         """A tile's points."""
-        return self.folder / "points" / f"{tile:06d}.points"
+        return self.points_folder / f"{tile:06d}.points"
 
     def samples(self, tile: int) -> Path:
         """A tile's points, averaged at each level up to `split`."""
