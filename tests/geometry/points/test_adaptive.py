@@ -13,6 +13,7 @@ from surfaces import euler, fans, open_edges, parts, volume
 from isolux.backends.cpu.pool import set_threads
 from isolux.data.assets.clouds import read_cloud
 from isolux.geometry.bvh import TriangleTree
+from isolux.geometry.points import adaptive
 from isolux.geometry.points.adaptive import merged
 from isolux.geometry.points.cloud import Frame, PointCloud
 from isolux.geometry.points.extraction import (
@@ -135,6 +136,28 @@ def test_waves_stay_a_manifold(seed: int) -> None:
         check_closed(vertices, faces)
         assert (euler(faces), parts(faces)) == (euler(fine), parts(fine))
         assert len(faces) < len(fine)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("smooth", [1, 2])
+def test_signs_alone_keep_it_a_manifold(
+    seed: int, smooth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the laws of shape, whatever the signs allow becomes one."""
+    monkeypatch.setattr(adaptive, "_TURN", -2.0)
+    monkeypatch.setattr(adaptive, "_ROUNDS", 1)
+    value = np.random.default_rng(seed).normal(size=(24, 24, 24))
+    for axis in (0, 1, 2):
+        for _ in range(smooth):
+            value = value + np.roll(value, 1, axis)
+    edge = np.abs(np.indices(value.shape) - 11.5).max(0)
+    value = np.where(edge > 8, 9.0 ** (smooth + 1), value).astype(np.float32).reshape(-1)
+    level = Level(box_keys((24, 24, 24)), value, value)
+    vertices, faces = merged(dual(level), 1e9)
+    fine = even(level)[1]
+    check_closed(vertices, faces)
+    assert (euler(faces), parts(faces)) == (euler(fine), parts(fine))
+    assert len(faces) < 0.98 * len(fine)
 
 
 def test_flat_faces_become_few_triangles() -> None:
