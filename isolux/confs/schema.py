@@ -243,9 +243,10 @@ class OptimizeConf(Record):
         description="time budget of the whole command: schedules fit themselves to it "
         "[minutes]",
     )
-    learning_rate_geometry: PerStage = Field(
-        (0.03, 0.003),
-        description="Adam's rate of lattice values and of vertices, by stage",
+    learning_rate_geometry: PerStage | None = Field(
+        None,
+        description="Adam's rate of lattice values and of vertices, by stage; none is "
+        "0.03,0.003, or 0.005,0.003 for geometry.init=points, which begins near its goal",
     )
     learning_rate_material: PerStage = Field(
         (0.01, 0.01), description="Adam's rate of the field and of the textures, by stage"
@@ -322,6 +323,9 @@ class OperatorsConf(Record):
     flexicubes: Source | None = Field(None, description="surfaces out of cubes")
 
 
+_RATES = {"hull": (0.03, 0.003), "points": (0.005, 0.003)}
+
+
 class RunConf(Record):
     """Everything that defines a run."""
 
@@ -339,6 +343,27 @@ class RunConf(Record):
     material: MaterialConf = MaterialConf()
     light: LightConf = LightConf()
     losses: LossConf = LossConf()
-    optimize: OptimizeConf = OptimizeConf()
+    optimize: OptimizeConf = OptimizeConf(learning_rate_geometry=_RATES["hull"])
     observe: ObserveConf = ObserveConf()
     points: PointsConf = PointsConf()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_the_start(cls, values: object) -> object:
+        """The geometry's rate where none is given; what is shown and kept has the number."""
+        if not isinstance(values, dict):
+            return values
+        geometry, optimize = values.get("geometry", {}), values.get("optimize", {})
+        if not isinstance(geometry, dict | GeometryConf):
+            return values
+        init = geometry.get("init") if isinstance(geometry, dict) else geometry.init
+        rate = _RATES.get(str(init), _RATES["hull"])
+        if isinstance(optimize, dict) and optimize.get("learning_rate_geometry") in (
+            None,
+            "none",
+        ):
+            return {**values, "optimize": {**optimize, "learning_rate_geometry": rate}}
+        if isinstance(optimize, OptimizeConf) and optimize.learning_rate_geometry is None:
+            optimize = optimize.model_copy(update={"learning_rate_geometry": rate})
+            return {**values, "optimize": optimize}
+        return values

@@ -25,6 +25,7 @@ from isolux.geometry.hull import fit_box, rays_beside, visual_hull
 from isolux.geometry.mesh import Mesh
 from isolux.geometry.sdf_grid import SdfGrid
 from isolux.geometry.sdf_network import SdfNetwork
+from isolux.optimize.depths import check_depths
 from isolux.optimize.objective import ImageTerms
 from isolux.optimize.open import Scene, open_scene
 from isolux.optimize.points import field_of_file
@@ -101,6 +102,9 @@ def build(conf: RunConf) -> Problem:
     base = _base_mesh(conf.geometry.base_mesh)
     needs_box = base is None
     centre, extent = _box(conf.geometry, scene.train) if needs_box else _box_of(base)
+    check_depths(scene.train.cameras, centre, extent, conf.data.near, conf.data.far)
+    rate = conf.optimize.learning_rate_geometry
+    assert rate is not None  # RunConf sees to it
     return Problem(
         backend=backend,
         scene=scene,
@@ -113,7 +117,7 @@ def build(conf: RunConf) -> Problem:
         },
         rates={
             stage: Rates(
-                conf.optimize.learning_rate_geometry[i],
+                rate[i],
                 conf.optimize.learning_rate_material[i],
                 conf.optimize.learning_rate_light[i],
             )

@@ -8,7 +8,7 @@ import pytest
 
 from isolux.confs.describe import settings, shown
 from isolux.confs.hocon import read, read_json
-from isolux.confs.read import ConfError, check_inputs, presets, read_conf, resolved
+from isolux.confs.read import ConfError, check_inputs, dumps, presets, read_conf, resolved
 from isolux.confs.schema import RunConf
 
 
@@ -267,3 +267,19 @@ def test_values_are_shown_as_typed() -> None:
         "a",
         "b",
     ]
+
+
+def test_the_geometrys_rate_follows_the_start(tmp_path: Path) -> None:
+    def rate(*given: str) -> object:
+        return read_conf("demo", given).optimize.learning_rate_geometry
+
+    assert rate() == rate("geometry.init=hull") == (0.03, 0.003)
+    assert rate("geometry.init=sphere") == (0.03, 0.003)
+    near = ("geometry.init=points", "data.points=x.ply")
+    assert rate(*near) == (0.005, 0.003)
+    assert rate(*near, "optimize.learning_rate_geometry=0.02") == (0.02, 0.02)
+    assert rate(*near, "optimize.learning_rate_geometry=none") == (0.005, 0.003)
+    assert RunConf().optimize.learning_rate_geometry == (0.03, 0.003)
+    kept = tmp_path / "conf.json"
+    kept.write_text(dumps(read_conf("demo", near), {}))
+    assert read_conf(kept).optimize.learning_rate_geometry == (0.005, 0.003)
