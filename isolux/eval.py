@@ -6,6 +6,7 @@ from typing import Any
 from isolux.optimize.determinism import determinism
 from isolux.optimize.files import RunFolder, write_json
 from isolux.optimize.finish import comparisons, metrics_of
+from isolux.optimize.memory import told_when_measuring
 from isolux.optimize.open import open_scene
 from isolux.optimize.report import write_report
 from isolux.optimize.results import spread, view_metrics
@@ -27,11 +28,15 @@ def evaluate(folder: Path, split: str = "test") -> dict[str, Any]:
 
     Raises:
         FileNotFoundError, ValueError: no run there, or its data are gone.
+        MemoryError: of the device or the machine; what to change.
     """
     if split not in ("test", "train"):
         raise ValueError(f"--split must be test or train, got {split!r}")
     run = load(folder)
-    with determinism(run.conf.optimize.deterministic):
+    with (
+        told_when_measuring(run.conf, RunFolder(folder).conf),
+        determinism(run.conf.optimize.deterministic),
+    ):
         return _measured(run, split)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from isolux.confs.schema import RunConf
 
-__all__ = ["FULL", "told", "told_when_full"]
+__all__ = ["FULL", "told", "told_when_full", "told_when_measuring"]
 
 FULL = (MemoryError, torch.cuda.OutOfMemoryError)
 
@@ -34,10 +34,34 @@ def told_when_full(conf: RunConf, checkpoints: Path) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, FULL) and not _SIGNS.search(str(error)):
+        if not _is_full(error):
             raise
         names = [path.name for path in checkpoints.glob("[!.]*.safetensors")]
         raise MemoryError(told(error, conf, max(names, default=""))) from error
+
+
+@contextmanager
+def told_when_measuring(conf: RunConf, settings: Path) -> Iterator[None]:
+    """As `told_when_full`, for a run that is done: what to change in its `settings`.
+
+    Raises:
+        MemoryError: one line.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_full(error):
+            raise
+        text = (
+            f"{_what(str(error))}; measuring draws whole pictures, data.size={_shown(conf)}, "
+            f"with textures of {conf.material.texture_size} texels: end what else holds "
+            f"memory, or lower data.size (or set backend=cpu) in {settings}"
+        )
+        raise MemoryError(text) from error
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, FULL) or bool(_SIGNS.search(str(error)))
 
 
 def told(error: BaseException, conf: RunConf, checkpoint: str) -> str:
@@ -99,10 +123,7 @@ def _by_size(conf: RunConf, stage: str) -> list[list[tuple[str, object]]]:
     """The settings that take memory, with their values; the largest first."""
     size = conf.data.size or _OWN_SIZE
     height, width = (size, size) if isinstance(size, int) else size
-    shown = (
-        "none" if conf.data.size is None else str(conf.data.size).strip("()").replace(" ", "")
-    )
-    pictures = [("optimize.batch", conf.optimize.batch), ("data.size", shown)]
+    pictures = [("optimize.batch", conf.optimize.batch), ("data.size", _shown(conf))]
     groups: list[tuple[float, list[tuple[str, object]]]] = [
         (_PIXEL * conf.optimize.batch * height * width, pictures),
         (
@@ -115,6 +136,13 @@ def _by_size(conf: RunConf, stage: str) -> list[list[tuple[str, object]]]:
         settings: list[tuple[str, object]] = [("geometry.resolution", conf.geometry.resolution)]
         groups.append((_VERTEX[conf.geometry.extractor] * vertices, settings))
     return [group for _, group in sorted(groups, key=lambda item: item[0], reverse=True)]
+
+
+def _shown(conf: RunConf) -> str:
+    """The size of pictures, as typed."""
+    return (
+        "none" if conf.data.size is None else str(conf.data.size).strip("()").replace(" ", "")
+    )
 
 
 def _may_change(setting: str, stage: str) -> bool:

@@ -11,7 +11,7 @@ from isolux.confs.read import read_conf
 from isolux.confs.schema import RunConf
 from isolux.optimize import drive
 from isolux.optimize.checkpoint import latest
-from isolux.optimize.memory import told, told_when_full
+from isolux.optimize.memory import told, told_when_full, told_when_measuring
 
 # As torch says it (c10/cuda/CUDACachingAllocator.cpp), without the advice at its end.
 FULL = (
@@ -127,3 +127,33 @@ def test_a_run_is_told_and_goes_on(
     again = (*given, "optimize.steps=3,9", "optimize.batch=1", "--resume")
     assert isolux_train("nerf_synthetic", out, *again) == 0
     assert (out / "mesh" / "mesh.glb").exists()
+
+
+def test_measuring_says_what_to_change() -> None:
+    with (
+        pytest.raises(
+            MemoryError, match=r"data\.size=800, .* lower data\.size .*in x/conf\.json"
+        ),
+        told_when_measuring(PICTURES, Path("x", "conf.json")),
+    ):
+        raise torch.cuda.OutOfMemoryError(FULL)
+    with (
+        pytest.raises(RuntimeError, match="a bug"),
+        told_when_measuring(PICTURES, Path("x", "conf.json")),
+    ):
+        raise RuntimeError("a bug")
+
+
+def test_eval_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from isolux import eval as measuring
+
+    class Done:
+        conf = PICTURES
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError(FULL)
+
+    monkeypatch.setattr(measuring, "load", lambda folder: Done())
+    monkeypatch.setattr(measuring, "_measured", full)
+    with pytest.raises(MemoryError, match="measuring draws whole pictures"):
+        measuring.evaluate(tmp_path)
