@@ -12,13 +12,14 @@ import numpy as np
 
 from isolux.geometry.points.extraction import Level
 from isolux.geometry.points.hierarchy_options import HierarchyOptions
+from isolux.geometry.points.learned.inference import adjusted
 from isolux.geometry.points.octree import Samples
 from isolux.geometry.points.weights import Weights, WeightSearch
 
 __all__ = ["Choice", "Choices", "Choose"]
 
 _log = logging.getLogger(__name__)
-_EXACT = -24.0  # a score of points without noise: there finer cells always help
+_EXACT = -20.0  # a score of points without noise: there finer cells always help
 _WORSE = 0.1  # by which the finest level must predict worse to be left out
 _MORE = 0.1  # by which a level must predict better for finer ones to be tried
 _SEARCHED = 3  # of the finest levels, on which weights are chosen
@@ -51,7 +52,8 @@ class Choices:
         self, options: HierarchyOptions, points: tuple[Any, Any, Any], cells: int, top: int
     ) -> None:
         self.free = options.value_weight is None, options.smoothness is None
-        self.search = WeightSearch(points, range(cells), self.free, options.solver_tol)
+        adjust = adjusted if options.learned == "auto" else None
+        self.search = WeightSearch(points, range(cells), self.free, options.solver_tol, adjust)
         sizes = options.voxel_size, options.depth, options.detail_level
         self.may_stop = all(size is None for size in sizes)
         self.searched = min(top, _SEARCHED) if self.search.able and any(self.free) else 0

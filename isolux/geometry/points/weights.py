@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from isolux.geometry.points.assembly import assemble, residuals
+from isolux.geometry.points.assembly import System, assemble, residuals
 from isolux.geometry.points.conjugate_gradients import solve
 from isolux.geometry.points.extraction import Level
 from isolux.geometry.points.octree import (
@@ -33,8 +33,10 @@ _CELLS = 6000  # that are fitted to choose weights
 _HELD_OUT = 10  # one in so many points
 _LEAST = 20  # points to judge by
 _STEPS = 200  # of the solver for one trial
-_LOOSER = 3  # than the final solver's tolerance: a choice needs no more
-_PLACES = 3  # the share of distances in the score, where that of normals is 2
+_GAIN = 0.1  # by which adjusted weights must predict better
+_LOOSER = 3  # than the final solver's tolerance: a choice among noise needs no more
+_NOISY = -20.0  # scores of points with noise are above
+_EXACTLY = 0.1  # finest cells, from where on points are off their surface
 _FLATTEST = 1e-3  # mean slope along the normals
 _VALUES = (3.0, 1.0, 0.3, 0.1, 0.03)
 _SMOOTHNESS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
@@ -47,6 +49,7 @@ class Weights:
     value: float = 1.0
     normal: float = 1.0
     smoothness: float = 1e-2
+    learned: bool = False  # whether a network adjusts them in each cell
 
     def finer(self, free: tuple[bool, bool]) -> "Weights":
         """The same energy per area on cells of half the size, as far as it may be changed."""
@@ -74,6 +77,8 @@ class WeightSearch:
         cells: the occupied finest cells.
         free: whether the value's weight, and the smoothness, may be changed.
         tolerance: of the solver.
+        adjust: what may adjust the chosen weights, as `learned.inference.adjusted` does; they
+            are marked where it predicts better.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class WeightSearch:
         cells: Any,
         free: tuple[bool, bool],
         tolerance: float,
+        adjust: Callable[..., Any] | None = None,
     ) -> None:
         local, normal, weight = points
         chosen = searched(local, len(cells))
@@ -92,6 +98,7 @@ class WeightSearch:
         self.test = local[out], normal[out], weight[out]
         self.free = free
         self.tolerance = tolerance
+        self.adjust = adjust
         self.able = len(out) >= _LEAST
 
     def best(
@@ -106,7 +113,7 @@ class WeightSearch:
             starts: the search begins at the best of these.
         """
         trial = _Trial(self, number, samples, coarser)
-        start = min(starts, key=trial)
+        start = min((replace(each, learned=False) for each in starts), key=trial)
         for _ in range(2 if len(starts) == 1 else 1):  # the level above has come near
             before = start
             if self.free[0]:
@@ -115,6 +122,9 @@ class WeightSearch:
                 start = _walk(trial, start, "smoothness", _SMOOTHNESS)
             if start == before:
                 break
+        other = replace(start, learned=True)
+        if self.adjust is not None and trial(other) < trial(start) - _GAIN:
+            start = other
         return start, trial(start)
 
 
@@ -155,31 +165,44 @@ class _Trial:
         share = 1 - 1 / _HELD_OUT
         self.weight = self.train.weight * np.float32(1 / (share * mean))
         self.extra = np.full(len(self.rows), RIDGE, np.float32)
-        self.tolerance = _LOOSER * search.tolerance
+        self.adjust = search.adjust
+        self.tolerance = self.search_tolerance = search.tolerance
         self.size = size
         self.known: dict[Weights, float] = {}
 
     def __call__(self, weights: Weights) -> float:
         """Logarithms of both mean squares, less is better.
 
-        A likelihood would count one number along the normal and two across it. But it is places
-        that a surface is wanted for, and little error beside much noise hardly shows in them.
+        A likelihood counts one number along the normal and two across it. Where points are off
+        their surface, distances count three times as much: it is places that are wanted, and
+        a small error beside much noise hardly shows in them.
         """
         if weights not in self.known:
-            value_weight = np.float32(weights.value) * self.weight
-            system = assemble(
-                *(self.rows, self.train, value_weight),
-                *(np.float32(weights.normal) * self.weight, weights.smoothness),
-                *(self.extra, self.start),
-            )
+            system = self._system(weights)
             solution, _, _ = solve(system, self.guess, self.tolerance, _STEPS, self.rows)
             self.guess = solution  # of weights that are near the next ones
             value, slope = residuals(self.rows, solution, self.test)
             length = residuals(self.rows, solution, self.unturned)[1]
             along, across = _unscaled(value, slope, length, self.test.normal)
             along *= self.size**2
-            self.known[weights] = float(_PLACES * np.log(along) + 2 * np.log(across))
+            noisy = 2 * np.log1p(along / _EXACTLY**2)
+            self.known[weights] = float(np.log(along) + 2 * np.log(across) + noisy)
+            if self.known[weights] > _NOISY:  # what the solver leaves does not show there
+                self.tolerance = _LOOSER * self.search_tolerance
         return self.known[weights]
+
+    def _system(self, weights: Weights) -> System:
+        if weights.learned and self.adjust is not None:
+            terms = self.adjust(self.rows, self.start, self.train, self.weight, weights)
+            return assemble(
+                *(self.rows, terms.samples, terms.value_weight, terms.slope_weight),
+                *(terms.smoothness, self.extra, self.start, terms.target),
+            )
+        return assemble(
+            *(self.rows, self.train, np.float32(weights.value) * self.weight),
+            *(np.float32(weights.normal) * self.weight, weights.smoothness),
+            *(self.extra, self.start),
+        )
 
 
 def _unscaled(value: Any, slope: Any, length: Any, normal: Any) -> tuple[float, float]:
