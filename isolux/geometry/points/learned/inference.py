@@ -93,7 +93,7 @@ def using(parameters: Parameters) -> Iterator[None]:
 
 def wanted(use: str, weights: Weights) -> bool:
     """Whether a level with these weights is adjusted."""
-    return use == "on"
+    return use == "on" or (use == "auto" and weights.learned)
 
 
 def unadjusted(

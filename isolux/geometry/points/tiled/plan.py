@@ -7,7 +7,7 @@ points, c cells.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -152,11 +152,11 @@ def _usual(work: Work, blocks: Any, number: int, samples: Samples, coarser: Leve
 def write_plan(work: Work, plan: Plan) -> None:
     """Keep a plan beside the tiles."""
     table = [
-        (n, c.weights.value, c.weights.normal, c.weights.smoothness, c.mean, c.usual or 0.0)
+        (n, *astuple(c.weights), c.mean, c.usual or 0.0)
         for n, c in sorted(plan.choices.items())
     ]
     arrays = {
-        "choices": np.array(table, np.float64).reshape(-1, 6),
+        "choices": np.array(table, np.float64).reshape(-1, 7),
         "cells": np.array(plan.cells),
         "unused_points": np.array([plan.unused, plan.points]),
     }
@@ -170,8 +170,8 @@ def read_plan(work: Work) -> Plan | None:
         return None
     arrays = store.read(path, work.made_from)
     choices = {
-        int(n): Choice(Weights(*weights), mean, usual or None)
-        for n, *weights, mean, usual in arrays["choices"].tolist()
+        int(n): Choice(Weights(*weights, learned=bool(learned)), mean, usual or None)
+        for n, *weights, learned, mean, usual in arrays["choices"].tolist()
     }
     unused, points = arrays["unused_points"].tolist()
     return Plan(choices, unused, arrays["cells"].tolist(), points)
