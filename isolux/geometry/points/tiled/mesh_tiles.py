@@ -103,7 +103,6 @@ def prepare_drawing(
     rows, coefficient = coarse[-1].rows, coarse[-1].coefficient
     cells = crossed_cells(inner_cells(rows), rows, coefficient)
     for number in range(top - 1, begun - 1, -1):
-        cells = _within_reach(work, plan, job, cells, number + 1)
         cells, rows, coefficient = finer(cells, rows, coefficient, coarse[number - finest])
         if number > level:
             cells = crossed_cells(cells, rows, coefficient)
@@ -122,7 +121,7 @@ def prepare_drawing(
 
 def _within_reach(work: Work, plan: Plan, job: MeshJob, cells: Any, number: int) -> Any:
     """Those of a level's cells that faces within the limit may come from."""
-    if job.limit == np.inf or number < work.split:
+    if job.limit == np.inf:
         return cells
     mask, size = (1 << 20) - 1, 2.0 ** (number - work.split)
     middle = np.stack([cells >> 40, cells >> 20 & mask, cells & mask], -1) + 0.5
@@ -154,10 +153,12 @@ def draw_box(drawing: Drawing, box: int) -> None:
     if job.limit < np.inf:
         kept = support.near(local, job.limit)[faces].all(1)
         faces, own = faces[kept], own[kept]
-    used, place = np.unique(faces, return_inverse=True)
-    faces, local, ids = place.reshape(-1, 3), local[used], ids[used]
+    used = _marked(faces, len(local))
+    faces = (np.cumsum(used) - 1)[faces]
+    local, ids = local[used], ids[used]
     inside = within(owner[used], low, high)
-    part = _parts(faces, len(used))
+    part = _parts(faces, len(ids))
+    named = _marked(faces[own], len(ids)) & ~inside
     arrays = {
         "ids": ids[inside],
         "places": local[inside],
@@ -166,6 +167,8 @@ def draw_box(drawing: Drawing, box: int) -> None:
         "face_part": part[faces[own][:, 0]],
         "other_ids": ids[~inside],
         "other_part": part[~inside],
+        "named_ids": ids[named],
+        "named_part": part[named],
         "votes": _votes(drawing, box, local, part),
     }
     if job.colors:
@@ -180,7 +183,7 @@ def _followed(drawing: Drawing, box: int) -> tuple[Any, Any, Any]:
     start = store.read(drawing.start, drawing.made_from)
     cells, rows, coefficient = (start[name] for name in ("cells", "rows", "coefficient"))
     cells = cells[within(cells, *box_at(bounds, drawing.begun, MARGIN))]
-    levels = levels_about(work, plan, work.read_coarse(), bounds)
+    levels = levels_about(work, plan, work.read_coarse(), bounds, additions=False)
     for number in range(drawing.begun - 1, drawing.level - 1, -1):
         at = number - plan.unused
         level = levels[at] if at >= 0 else None
@@ -189,6 +192,13 @@ def _followed(drawing: Drawing, box: int) -> tuple[Any, Any, Any]:
         if number > drawing.level:
             cells = crossed_cells(cells, rows, coefficient)
     return cells, rows, coefficient
+
+
+def _marked(faces: Any, count: int) -> Any:
+    """Which of so many vertices the faces use."""
+    used = np.zeros(count, bool)
+    used[faces.reshape(-1)] = True
+    return used
 
 
 def _ids(owner: Any) -> Any:

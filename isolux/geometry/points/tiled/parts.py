@@ -50,9 +50,8 @@ class MeshParts:
             arrays, keep = self._read(box), self._kept[box]
             self._first.append(self.vertices)
             self.vertices += int(keep[arrays["part"]].sum())
-            faces = arrays["faces"][keep[arrays["face_part"]]]
-            self.faces += len(faces)
-            wanted.append(np.setdiff1d(faces, arrays["ids"]))
+            self.faces += int(keep[arrays["face_part"]].sum())
+            wanted.append(arrays["named_ids"][keep[arrays["named_part"]]])
         # Vertices of other boxes that faces name: few, beside those of the boxes themselves.
         self._border = np.unique(np.concatenate(wanted))
         self._number = np.full(len(self._border), -1, np.int64)
@@ -61,6 +60,7 @@ class MeshParts:
             at = np.minimum(np.searchsorted(ids, self._border), max(len(ids) - 1, 0))
             found = ids[at] == self._border if len(ids) else np.zeros(len(at), bool)
             self._number[found] = first + at[found]
+        assert (self._number >= 0).all(), "a face names a vertex that no box has"
 
     def vertex_blocks(self) -> Iterator[tuple[Array, Array | None]]:
         """Places in the world (float64 [v, 3]) and colours (float32 [v, 3], linear, or None)

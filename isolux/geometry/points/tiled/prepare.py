@@ -15,7 +15,11 @@ from scipy.spatial import cKDTree
 
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.hierarchy import Lattice
-from isolux.geometry.points.normals import estimate_normals
+from isolux.geometry.points.normals import (
+    estimate_normals,
+    neighbours_for,
+    noise_and_spacing,
+)
 from isolux.geometry.points.tiled import store
 from isolux.geometry.points.tiled.buckets import (
     bucketed,
@@ -41,6 +45,8 @@ Prepare = Callable[[PointCloud], PointCloud]
 _CELLS = 4096  # along the longest side, of the lattice that tiles are cut on
 _MOST = 300_000  # occupied cells to cut by
 _GUIDE = 300_000  # points that say which side is outside
+_ASKED = 8  # tiles, for how many neighbours normals need
+_FEWEST = 100  # points of such a tile
 _HALO = 1 / 8  # of a tile's edge, about it
 
 
@@ -68,6 +74,11 @@ class Raw:
     def sided(self) -> bool:
         """Whether each tile knows its outside: by normals, or by sensors."""
         return "normals" in self.kind or "sensor" in self.kind
+
+    @property
+    def neighbours(self) -> Path:
+        """Through how many points planes go, for all tiles."""
+        return self.folder / "neighbours.tile"
 
     @property
     def guide(self) -> Path:
@@ -115,6 +126,8 @@ def prepared(
     bucketed(points, lattice, tiles, raw.points, work.tell)
     if not raw.sided and not store.is_made(raw.guide, made_from):
         _write_guide(raw, points)
+    if "normals" not in raw.kind and not store.is_made(raw.neighbours, made_from):
+        _choose_neighbours(raw)
     tasks = [
         Task(f"preparing tile {tile}", prepare_tile, (raw, tile), raw.result(tile), int(held))
         for tile, held in enumerate(tiles.points.tolist())
@@ -135,11 +148,9 @@ def prepare_tile(raw: Raw, tile: int) -> None:
     """Clean a tile and what lies about it, estimate normals, and keep the tile's own points."""
     low, high = raw.tiles.box(tile)
     halo = max(1, int(_HALO * (high - low)[0]))
-    box = low - halo, high + halo
-    cloud = cloud_of(points_about(raw.points, raw.lattice, raw.tiles, raw.kind, box))
-    cloud = cloud if raw.prepare is None else raw.prepare(cloud)
+    cloud = _cleaned(raw, (low - halo, high + halo))
     if cloud.normals is None:
-        cloud = _with_normals(cloud)
+        cloud = _with_normals(raw, cloud)
     if not raw.sided and len(cloud):
         cloud = _turned(raw, cloud)
     records = records_of(PointCloud(cloud.xyz, cloud.normals, colors=cloud.colors))
@@ -150,10 +161,29 @@ def prepare_tile(raw: Raw, tile: int) -> None:
     )
 
 
-def _with_normals(cloud: PointCloud) -> PointCloud:
+def _cleaned(raw: Raw, box: tuple[Any, Any]) -> PointCloud:
+    cloud = cloud_of(points_about(raw.points, raw.lattice, raw.tiles, raw.kind, box))
+    return cloud if raw.prepare is None else raw.prepare(cloud)
+
+
+def _with_normals(raw: Raw, cloud: PointCloud) -> PointCloud:
     if len(cloud) < 3:  # no plane goes through them
         return _keeping(cloud, torch.zeros(len(cloud), 3))[:0]
-    return estimate_normals(cloud)[0]
+    count = int(store.read(raw.neighbours, raw.made_from)["count"][0])
+    return estimate_normals(cloud, count or None)[0]
+
+
+def _choose_neighbours(raw: Raw) -> None:
+    """One number for all tiles, by what most are like: with their own, seams would show."""
+    held = np.cumsum(raw.tiles.points)
+    asked = np.searchsorted(held, (np.arange(_ASKED) + 0.5) / _ASKED * held[-1], "right")
+    found = []
+    for tile in np.unique(asked):
+        cloud = _cleaned(raw, raw.tiles.box(int(tile)))
+        if cloud.normals is None and len(cloud) >= _FEWEST:
+            found += [noise_and_spacing(cloud)] * int((asked == tile).sum())
+    count = neighbours_for(*np.median(found, axis=0).tolist()) if found else 0
+    store.write(raw.neighbours, raw.made_from, {"count": np.array([count])})
 
 
 def _turned(raw: Raw, cloud: PointCloud) -> PointCloud:

@@ -38,7 +38,11 @@ def box_at(box: tuple[Any, Any], number: int, margin: int) -> tuple[Any, Any]:
 
 
 def levels_about(
-    work: Work, plan: Plan, coarse: list[Level], box: tuple[Any, Any] | None
+    work: Work,
+    plan: Plan,
+    coarse: list[Level],
+    box: tuple[Any, Any] | None,
+    additions: bool = True,
 ) -> list[Level]:
     """All levels, finest first, in units of level 0.
 
@@ -48,6 +52,7 @@ def levels_about(
         coarse: the levels that all tiles share.
         box: of finest cells (whole numbers [3] each) within which the fine levels are wanted;
             None is everywhere.
+        additions: whether what levels add is worked out, for values; triangles do without.
     """
     numbers = range(plan.unused, work.split)
     reach = MARGIN << work.split
@@ -71,10 +76,12 @@ def levels_about(
     levels = list(coarse)
     for number in reversed(numbers):
         keys, coefficient = np.concatenate(rows[number]), np.concatenate(values[number])
-        order = np.argsort(keys)
+        order = np.argsort(keys, kind="stable")  # which makes use of parts in order
         keys, coefficient = keys[order], coefficient[order]
-        before = prolonged(keys, levels[0].rows, levels[0].coefficient)
-        levels.insert(0, Level(keys, coefficient, coefficient - before))
+        added = coefficient
+        if additions:
+            added = coefficient - prolonged(keys, levels[0].rows, levels[0].coefficient)
+        levels.insert(0, Level(keys, coefficient, added))
     return levels
 
 
