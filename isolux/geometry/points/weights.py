@@ -138,7 +138,8 @@ def _walk(
     for step in (-1, 1):
         moved = False
         while 0 <= at + step < len(ladder):
-            changed = replace(weights, **{name: ladder[at + step]})
+            other: dict[str, Any] = {name: ladder[at + step]}
+            changed = replace(weights, **other)
             found = score(changed)
             if found >= best:
                 break
