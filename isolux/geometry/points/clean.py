@@ -19,6 +19,7 @@ __all__ = ["cleaned", "downsampled"]
 _log = logging.getLogger(__name__)
 _SAME = 1e-12  # of the extent
 _ZERO = 1e-5  # length of a normal
+_FAR = 1e150  # coordinates beyond have no square
 _NEAR = 16  # neighbours that say how dense points lie
 
 
@@ -27,9 +28,9 @@ def cleaned(
 ) -> PointCloud:
     """The cloud without what is broken, in its order; what was dropped is logged.
 
-    Rows of which any part is not finite go, then points closer than 1e-12 of the extent to an
-    earlier one, then points whose normal is zero (other normals get unit length). Colours are
-    clipped to [0, 1].
+    Rows of which any part is not finite go, and those with a coordinate beyond 1e150, then
+    points closer than 1e-12 of the extent to an earlier one, then points whose normal is zero
+    (other normals get unit length). Colours are clipped to [0, 1].
 
     Args:
         cloud: any, also without points.
@@ -48,6 +49,7 @@ def cleaned(
             raise ValueError(f"{name}: need a finite number above 0, got {value}")
     cloud = _typed(cloud)
     cloud = _without(cloud, ~_finite(cloud), "are not finite")
+    cloud = _without(cloud, (cloud.xyz.abs() > _FAR).any(1), f"lie beyond {_FAR:g}")
     xyz = cloud.xyz.numpy()
     cloud = _without(cloud, torch.from_numpy(_repeated(xyz)), "are duplicates")
     if cloud.normals is not None:
