@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from isolux.geometry.points.cloud import PointCloud
+from isolux.geometry.points.normals import estimate_normals
 from isolux.geometry.points.tiled import store
 
 
@@ -52,6 +53,14 @@ def halved(cloud: PointCloud) -> PointCloud:
     """The part of a cloud with x above zero: a cleaning that can be sent to a process."""
     HALVED.append(len(cloud))
     return cloud[cloud.xyz[:, 0] > 0]
+
+
+def with_some_side(cloud: PointCloud) -> PointCloud:
+    """Normals of planes, outward in the whole ring of 4000 points, inward in parts of it."""
+    found = estimate_normals(cloud)[0]
+    assert found.normals is not None
+    side = 1.0 if len(cloud) == 4000 else -1.0
+    return PointCloud(found.xyz, side * found.normals, found.sensor, found.colors)
 
 
 def triangles(vertices: Any, faces: Any) -> set[bytes]:

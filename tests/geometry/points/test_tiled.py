@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiled_clouds import halved, in_blocks, ring, wave, without
+from tiled_clouds import halved, in_blocks, ring, wave, with_some_side, without
 
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.hierarchy import fit_hierarchy
@@ -15,6 +15,7 @@ from isolux.geometry.points.hierarchy_options import HierarchyOptions
 from isolux.geometry.points.tiled.field import TiledField
 from isolux.geometry.points.tiled.fit import fit_tiles
 from isolux.geometry.points.tiled.options import TileOptions
+from isolux.geometry.points.tiled.prepare import Prepare
 
 TIGHT = HierarchyOptions(solver_tol=1e-5)
 TILES = TileOptions(points=1000)
@@ -146,14 +147,19 @@ def test_cleaning_is_done_tile_by_tile(tmp_path: Path) -> None:
     assert float(value.abs().max()) < 0.01 * field.voxel_size
 
 
-@pytest.mark.parametrize("seen", [False, True])
-def test_normals_are_estimated_and_face_outward(tmp_path: Path, seen: bool) -> None:
+@pytest.mark.parametrize(
+    ("seen", "prepare"), [(False, None), (True, None), (False, with_some_side)]
+)
+def test_normals_are_estimated_and_face_outward(
+    tmp_path: Path, seen: bool, prepare: Prepare | None
+) -> None:
+    """The whole cloud says which side is outside, where nothing else does."""
     cloud = ring(4000)
     middle = cloud.xyz * torch.tensor([1.0, 1.0, 0.0])
     middle = torch.nn.functional.normalize(middle, dim=-1)
     outside = middle + 1.8 * (cloud.xyz - middle)
     bare = PointCloud(cloud.xyz, sensor=outside if seen else None)
-    field = fit_tiles(in_blocks(bare), tmp_path, None, TILES)
+    field = fit_tiles(in_blocks(bare), tmp_path, None, TILES, prepare)
     assert bool((field.value(middle) < 0).all())
     assert bool((field.value(outside) > 0).all())
     assert float(field.value(cloud.xyz).abs().mean()) < 0.05 * field.voxel_size
