@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ import trimesh
 
 from isolux.cli import main
 from isolux.confs.read import read_points
+from isolux.geometry.points.cloud import PointCloud
+from isolux.geometry.points.tiled import prepare
 from isolux.optimize.points import field_of_file
 
 # A torus about y, thick enough that every tile of it is curved.
@@ -202,6 +205,31 @@ def test_sensors_and_cleaning(tmp_path: Path, capsys: Said) -> None:
     assert np.abs(loaded(out).vertices).max() < 2
     assert run(path, "-o", out, "normals.source=given") == 2
     assert "normals.source=given: the cloud has none" in capsys.readouterr().err
+
+
+def test_normals_of_tiles_go_through_as_many_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With numbers of their own, a noisy tile would be smooth beside a rough one."""
+    real, asked = prepare.estimate_normals, []
+
+    def estimate(cloud: PointCloud, neighbours: int | None = None) -> Any:
+        asked.append(neighbours)
+        return real(cloud, neighbours)
+
+    monkeypatch.setattr(prepare, "estimate_normals", estimate)
+    xyz, _ = torus()
+    noise = np.random.default_rng(1).normal(size=xyz.shape) * 0.03 * (xyz[:, :1] > 0)
+    path, out = tmp_path / "a.npy", tmp_path / "mesh.ply"
+    np.save(path, xyz + noise)
+    assert run(path, "-o", out) == 0
+    assert asked[0] is None  # of the guide, which has other distances
+    assert len(asked) > 4
+    assert len(set(asked[1:])) == 1
+    assert loaded(out).volume > 0
+    asked.clear()
+    assert run(path, "-o", out, "normals.neighbours=20") == 0
+    assert not asked  # the settings say it
 
 
 def test_grid_of_tiles(cloud: Path, tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ def prepared_tile(cloud: PointCloud, clean: CleanConf, normals: NormalsConf) -> 
     """The same of a tile and what lies about it, of a cloud that is `as_told`.
 
     It may have no points. Without a sensor normals are of any side: a tile does not know its
-    outside, `fit_tiles` does.
+    outside, `fit_tiles` does. It also estimates normals of which nothing is said.
     """
     cloud = _clean(cloud, clean)
-    if cloud.normals is not None:
+    if cloud.normals is not None or (normals.neighbours, normals.drop_degrees) == (None, None):
         return cloud
     if len(cloud) < 3:  # no plane goes through them
         none = cloud[:0]

@@ -27,7 +27,7 @@ from isolux.geometry.points.orientation import (
 )
 from isolux.geometry.points.plane_kernels import fit_planes, fit_sides
 
-__all__ = ["LOW_CONFIDENCE", "estimate_normals"]
+__all__ = ["LOW_CONFIDENCE", "estimate_normals", "neighbours_for", "noise_and_spacing"]
 
 LOW_CONFIDENCE = 0.25
 """Points under this are reported."""
@@ -142,6 +142,19 @@ def _with(cloud: PointCloud, normals: Tensor) -> PointCloud:
     return PointCloud(cloud.xyz, normals.to(cloud.xyz.device), cloud.sensor, cloud.colors)
 
 
+def noise_and_spacing(cloud: PointCloud) -> tuple[float, float]:
+    """The typical noise of points, and the distance to the nearest one."""
+    xyz = cloud.xyz.detach().double().cpu().numpy()
+    once = distinct(xyz)
+    return _measured(Neighbours(xyz if once is None else xyz[once[0]]))
+
+
+def neighbours_for(noise: float, spacing: float) -> int:
+    """Through how many points planes go, by what `noise_and_spacing` gives."""
+    share = noise / max(spacing, 1e-300)
+    return int(np.clip(round(_LEAST + 96 * max(share - 0.05, 0.0)), _LEAST, _MOST))
+
+
 def _planes(tree: Neighbours, neighbours: int | None) -> tuple[Any, Graph, Any]:
     """Normals of no certain side [n, 3], the graph, and flatness [n] in [0, 1]."""
     count = len(tree.points)
@@ -248,9 +261,14 @@ def _by_noise(tree: Neighbours) -> int:
     thick, thin = (aligned(tree, rows, size)[1] for size in (_LEAST, _FEW))
     if thick > 0.2 and thin < 0.6 * thick:  # sparse: fewer see less of the shape's other parts
         return _FEW
-    close = float(np.median(tree.among(2, rows)[0][:, 1]))
-    share = local_noise(tree, 1000) / max(close, 1e-300)
-    return int(np.clip(round(_LEAST + 96 * max(share - 0.05, 0.0)), _LEAST, _MOST))
+    return neighbours_for(*_measured(tree))
+
+
+def _measured(tree: Neighbours) -> tuple[float, float]:
+    """The noise, and how close points lie."""
+    count = len(tree.points)
+    rows = np.linspace(0, count - 1, min(count, 2000)).astype(np.int64)
+    return local_noise(tree, 1000), float(np.median(tree.among(2, rows)[0][:, 1]))
 
 
 def _report(confidence: Tensor) -> None:
