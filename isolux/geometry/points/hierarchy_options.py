@@ -47,8 +47,9 @@ class HierarchyOptions:
     """Weigh points down that the coarser levels do not explain."""
     dilation: int = 1
     """Layers of cells about the occupied ones that carry coefficients."""
-    learned: Literal["auto", "on", "off"] = "off"
-    """Whether a trained network adjusts the weights, normals and values of each cell."""
+    learned: Literal["auto", "on", "off"] = "auto"
+    """Whether a trained network adjusts weights, normals and values in each cell; `auto` is on
+    those levels where points held out speak for it."""
 
     def __post_init__(self) -> None:
         """See Raises."""

@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from isolux.backends.cpu.pool import set_threads
+from isolux.geometry.points.cloud import PointCloud
+from isolux.geometry.points.hierarchy import fit_hierarchy
+from isolux.geometry.points.hierarchy_options import HierarchyOptions
 from isolux.geometry.points.learned import network as module
 from isolux.geometry.points.learned.features import Features, features_of
 from isolux.geometry.points.learned.inference import (
     adjusted,
     outputs_of,
+    shipped,
     unadjusted,
     wanted,
 )
@@ -158,4 +162,34 @@ def test_it_sees_no_further_than_seven_cells() -> None:
 
 def test_it_is_used_when_asked_for() -> None:
     assert wanted("on", Weights())
-    assert not wanted("off", Weights())
+    assert not wanted("off", Weights(learned=True))
+    assert wanted("auto", Weights(learned=True))
+    assert not wanted("auto", Weights())
+
+
+def test_what_ships_is_small_and_whole() -> None:
+    parameters = shipped()
+    assert parameters.keys() == parameters_of(Network()).keys()
+    assert sum(x.nbytes for x in parameters.values()) < 4 * 2**20
+    assert all(np.isfinite(x).all() for x in parameters.values())
+
+
+def test_what_ships_brings_a_box_nearer() -> None:
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    axis, side = rng.integers(0, 3, 4000), rng.choice([-1.0, 1.0], 4000)
+    flat, normal = rng.uniform(-1, 1, (4000, 3)), np.zeros((4000, 3))
+    rows = np.arange(4000)
+    flat[rows, axis], normal[rows, axis] = side, side
+    xyz = (flat + 0.01 * rng.normal(size=flat.shape)) @ turn
+    cloud = PointCloud(
+        torch.from_numpy(xyz), torch.from_numpy((normal @ turn).astype(np.float32))
+    )
+    errors = []
+    for use in ("off", "on"):
+        field = fit_hierarchy(cloud, HierarchyOptions(learned=use))  # type: ignore[arg-type]
+        vertices = field.extract_mesh().vertices.double().numpy() @ turn.T
+        q = np.abs(vertices) - 1
+        away = np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0)
+        errors.append(np.abs(away).mean())
+    assert errors[1] < 0.95 * errors[0]

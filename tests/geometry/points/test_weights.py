@@ -1,5 +1,6 @@
 """Weights that predict points held out: noise makes them smoother, and given ones stay."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from spline_levels import cells_at, sphere
 
 from isolux.geometry.points.extraction import Level
-from isolux.geometry.points.octree import dilated, first_samples
+from isolux.geometry.points.learned.inference import unadjusted
+from isolux.geometry.points.octree import Samples, dilated, first_samples
 from isolux.geometry.points.weights import Weights, WeightSearch
 
 MIDDLE, RADIUS = 30.3, 20.0
@@ -70,3 +72,25 @@ def test_too_few_points_judge_nothing() -> None:
     points = cloud(0.1, 100)
     cells = first_samples(*points).cells
     assert not WeightSearch(points, cells, (True, True), 1e-3).able
+
+
+@pytest.mark.parametrize("smoothness", [1e-3, 3e-3])
+def test_what_adjusts_is_taken_where_it_predicts_better(smoothness: float) -> None:
+    """Adjusted weights that are better than those given are marked, worse ones are not."""
+
+    def adjust(rows: Any, start: Any, samples: Samples, mass: Any, weights: Weights) -> Any:
+        return unadjusted(rows, start, samples, mass, replace(weights, smoothness=0.1))
+
+    points = cloud(0.3, 6000)
+    samples = first_samples(*points)
+    rows = dilated(samples.coarser().cells)
+    away = np.linalg.norm(2 * (cells_at(rows) + 0.5) - MIDDLE, axis=1) - RADIUS
+    above = Level(rows, away.astype(np.float32), away.astype(np.float32))
+    given = Weights(smoothness=0.1)
+    for start, better in ((Weights(smoothness=smoothness), True), (given, False)):
+        search = WeightSearch(points, samples.cells, (False, False), 1e-3, adjust)
+        found, score = search.best(0, samples, above, [replace(start, learned=True)])
+        assert found == replace(start, learned=better)
+        plain = WeightSearch(points, samples.cells, (False, False), 1e-3)
+        _, other = plain.best(0, samples, above, [start])
+        assert score < other if better else score == other

@@ -67,7 +67,7 @@ def prepared(
     low, extent = xyz.min(0), float(np.ptp(xyz, axis=0).max())
     wanted = target_points(len(xyz)) * float(np.exp(rng.uniform(*np.log(fuller))))
     size = voxel_size_for(xyz - low, extent, wanted)
-    plain = HierarchyOptions(voxel_size=size, value_weight=1.0, smoothness=1e-2)
+    plain = HierarchyOptions(voxel_size=size, value_weight=1.0, smoothness=1e-2, learned="off")
     cloud = PointCloud(torch.from_numpy(xyz), torch.from_numpy(scan.normals))
     field = fit_hierarchy(cloud, plain)
     frame: Frame = field.frame
