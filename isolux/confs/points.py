@@ -193,6 +193,11 @@ class PointsConf(Record):
     smoothness: NotNegative | None = Field(
         None, description="of second differences; none lets the noise decide"
     )
+    learned: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="a trained network adjusts weights, normals and values in each cell; auto: "
+        "on levels where points held out speak for it",
+    )
     solver_tol: Tolerance | None = Field(
         None, description="relative residual at which the solver ends; none takes its own"
     )

@@ -81,7 +81,7 @@ def hierarchy_options(conf: PointsConf) -> HierarchyOptions:
         name: getattr(conf, name)
         for name in (
             *("detail_level", "voxel_size", "depth", "value_weight", "normal_weight"),
-            *("smoothness", "solver_tol", "max_iter"),
+            *("smoothness", "learned", "solver_tol", "max_iter"),
         )
         if getattr(conf, name) is not None
     }
