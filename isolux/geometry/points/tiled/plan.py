@@ -170,8 +170,8 @@ def read_plan(work: Work) -> Plan | None:
         return None
     arrays = store.read(path, work.made_from)
     choices = {
-        int(n): Choice(Weights(*weights, learned=bool(learned)), mean, usual or None)
-        for n, *weights, learned, mean, usual in arrays["choices"].tolist()
+        int(n): Choice(Weights(value, normal, smoothness, bool(learned)), mean, usual or None)
+        for n, value, normal, smoothness, learned, mean, usual in arrays["choices"].tolist()
     }
     unused, points = arrays["unused_points"].tolist()
     return Plan(choices, unused, arrays["cells"].tolist(), points)
