@@ -16,10 +16,12 @@ class PointsLearningConf(Record):
     """Clouds of random shapes, and how the network is trained on them."""
 
     out: Path = Field(Path("out/points_learning"), description="folder of clouds and results")
-    clouds: AtLeastOne = Field(240, description="to train on, two of each shape")
+    clouds: AtLeastOne = Field(180, description="to train on, two of each shape")
     held_out: AtLeastOne = Field(24, description="clouds of other shapes, to measure on")
-    points: tuple[Few, Few] = Field((1500, 4000), description="of a cloud: least, most")
-    steps: AtLeastOne = Field(3000, description="each is one cloud, from coarse to fine")
+    points: tuple[Few, Few] = Field(
+        (1500, 4000), description="of a cloud: least, most; every third has three times as many"
+    )
+    steps: AtLeastOne = Field(2200, description="each is one cloud, from coarse to fine")
     learning_rate: Positive = Field(2e-3, description="of Adam, falls to a fiftieth")
     jitter: Fraction = Field(0.4, description="share of steps with weights that are changed")
     checkpoint_every: AtLeastOne = Field(100, description="steps")

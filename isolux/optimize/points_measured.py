@@ -4,7 +4,7 @@ Letters: p samples. Lengths are shares of a shape's longest side.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from isolux.geometry.points.learned import inference
 from isolux.geometry.points.learned.clouds import random_scan, random_surface
 from isolux.geometry.points.learned.shapes import Surface
 
-__all__ = ["mesh_errors", "measured"]
+__all__ = ["measured", "mesh_errors"]
+
+Mode = Literal["off", "on", "auto"]
 
 _OTHERS = 20_000_000  # the first number of shapes that nothing is trained on
 _SAMPLES = 20_000
@@ -30,34 +32,36 @@ _NOISIEST = 0.016
 
 
 def measured(conf: PointsLearningConf, tell: Callable[[str, float], None]) -> dict[str, Any]:
-    """Reconstruct `held_out` clouds of unseen shapes, without the network and with it.
+    """Reconstruct `held_out` clouds of unseen shapes: network off, on, and `auto`.
 
     Returns:
-        For `plain` and `learned` the mean of each number of `mesh_errors`; under `ratio` the
-        geometric means of learned over plain of the distances.
+        For `off`, `on` and `auto` the mean of each number of `mesh_errors`; under `on_ratio`
+        and `auto_ratio` the geometric means of the distances over those of `off`.
     """
     network = inference.shipped() if conf.network is None else inference.load(conf.network)
-    rows: dict[str, list[dict[str, float]]] = {"plain": [], "learned": []}
+    rows: dict[Mode, list[dict[str, float]]] = {"off": [], "on": [], "auto": []}
     for number in range(conf.held_out):
         tell(f"cloud {number + 1} of {conf.held_out}", number / conf.held_out)
         rng = np.random.default_rng([conf.seed, _OTHERS + number])
         surface = random_surface(rng)
         scan = random_scan(surface, *conf.points, _NOISIEST, rng)
         cloud = PointCloud(torch.from_numpy(scan.xyz), torch.from_numpy(scan.normals))
-        for name, use in (("plain", "off"), ("learned", "on")):
+        for mode, found in rows.items():
             with inference.using(network):
-                field = fit_hierarchy(cloud, HierarchyOptions(learned=use))  # type: ignore[arg-type]
-            rows[name].append(mesh_errors(field.extract_mesh(), surface))
+                field = fit_hierarchy(cloud, HierarchyOptions(learned=mode))
+            found.append(mesh_errors(field.extract_mesh(), surface))
     tell("done", 1.0)
     result: dict[str, Any] = {
-        name: {key: float(np.mean([row[key] for row in found])) for key in found[0]}
-        for name, found in rows.items()
+        mode: {key: float(np.mean([row[key] for row in found])) for key in found[0]}
+        for mode, found in rows.items()
     }
-    pairs = list(zip(rows["plain"], rows["learned"], strict=True))
-    result["ratio"] = {
-        key: float(np.exp(np.mean([np.log(b[key] / a[key]) for a, b in pairs])))
-        for key in ("accuracy", "completeness", "chamfer_l1")
-    }
+    changed: tuple[Mode, ...] = ("on", "auto")
+    for mode in changed:
+        pairs = list(zip(rows["off"], rows[mode], strict=True))
+        result[f"{mode}_ratio"] = {
+            key: float(np.exp(np.mean([np.log(b[key] / a[key]) for a, b in pairs])))
+            for key in ("accuracy", "completeness", "chamfer_l1")
+        }
     return result
 
 

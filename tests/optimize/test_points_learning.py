@@ -1,5 +1,6 @@
 """Training of the network for points: it goes on where it stopped, and mistakes are told."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ def arrays(path: Path) -> dict[str, bytes]:
 def test_a_stopped_training_goes_on_bit_for_bit(
     trained: PointsLearningConf, tmp_path: Path
 ) -> None:
+    shutil.copytree(trained.out / "clouds", tmp_path / "clouds")
     conf = trained.model_copy(update={"out": tmp_path})
     with pytest.raises(KeyboardInterrupt):
         train_network(conf, False, stop_at(0.7))  # type: ignore[arg-type]
@@ -82,9 +84,10 @@ def test_the_test_compares_meshes(trained: PointsLearningConf, tmp_path: Path) -
     np.savez(path, **{k: v.numpy() for k, v in Network().state_dict().items()})
     conf = trained.model_copy(update={"network": path})
     result = measured(conf, quiet)
-    assert result["ratio"]["chamfer_l1"] == pytest.approx(1, rel=1e-3)
-    assert result["plain"]["chamfer_l1"] < 0.05
-    assert 0.5 < result["plain"]["normal_consistency"] <= 1
+    for mode in ("on", "auto"):
+        assert result[f"{mode}_ratio"]["chamfer_l1"] == pytest.approx(1, rel=1e-3)
+    assert result["off"]["chamfer_l1"] < 0.05
+    assert 0.5 < result["off"]["normal_consistency"] <= 1
 
 
 def test_a_file_that_is_no_network_is_told(tmp_path: Path) -> None:
