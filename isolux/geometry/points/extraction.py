@@ -12,6 +12,7 @@ from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.backends.extraction_tables import CUBE_EDGES, cube_groups, cube_twists
 from isolux.geometry.points import extraction_kernels as kernels
 from isolux.geometry.points.octree import children, dilated, prolonged, united
+from isolux.geometry.points.placement_kernels import place_vertices
 
 __all__ = ["Dual", "Level", "crossed_cells", "draw", "dual_of", "finer", "inner_cells"]
 
@@ -132,7 +133,7 @@ def dual_of(cells: Any, rows: Any, coefficient: Any, with_slopes: bool = False) 
     slopes = np.empty(3 * count if with_slopes else 0, np.float32)
     tables = _ENDS, groups, row, first
     parallel_for(
-        kernels.place_vertices,
+        place_vertices,
         [
             (cells, rows, coefficient, *tables, vertices, slopes, *part)
             for part in chunks(len(cells), _CHUNK)

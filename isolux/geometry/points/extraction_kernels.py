@@ -1,4 +1,4 @@
-"""Kernels that follow the zero set down the levels and draw it with dual vertices.
+"""Kernels that follow the zero set down the levels, and the quads between dual vertices.
 
 Over one cell the field is a polynomial of degree two along each axis, given by the 27
 coefficients about the cell.
@@ -12,21 +12,19 @@ from isolux.backends.cpu.jit import kernel
 from isolux.geometry.points.octree_kernels import seek
 
 __all__ = [
+    "corners",
     "crossed",
     "cut_quads",
     "find_cases",
     "find_quads",
+    "gather",
     "number_vertices",
     "overwrite",
-    "place_vertices",
 ]
 
 _Z = 1
 _Y = 1 << 20
 _X = 1 << 40
-_STEPS = 6  # of Newton's method at most; two as a rule
-_SHARE, _BEND = 0.45, 0.05  # see `_bulge`; the latter in cells
-_NEAR = 1e-4  # cells; after a step so short the next one would be nothing
 
 
 @kernel
@@ -42,7 +40,7 @@ def overwrite(
 
 
 @kernel
-def _gather(cell: int, rows: Any, values: Any, near: Any, corner: Any) -> bool:
+def gather(cell: int, rows: Any, values: Any, near: Any, corner: Any) -> bool:
     """The 27 coefficients about a cell; whether all exist."""
     full = True
     for line in range(9):
@@ -67,7 +65,7 @@ def crossed(cells: Any, rows: Any, values: Any, keep: Any, start: int, stop: int
     near = np.zeros(9, np.int64)
     c = np.empty(27)
     for i in range(start, stop):
-        if not _gather(cells[i], rows, values, near, c):
+        if not gather(cells[i], rows, values, near, c):
             keep[i] = False
             continue
         for axis in range(3):
@@ -88,7 +86,7 @@ def crossed(cells: Any, rows: Any, values: Any, keep: Any, start: int, stop: int
 
 
 @kernel
-def _corners(c: Any, corner: Any) -> None:
+def corners(c: Any, corner: Any) -> None:
     """Values at a cell's corners: means of eight coefficients, summed in the order of space,
     so that all cells about a corner find the same bits."""
     for k in range(8):
@@ -106,8 +104,8 @@ def find_cases(cells: Any, rows: Any, values: Any, case: Any, start: int, stop: 
     c, corner = np.empty(27), np.empty(8)
     for i in range(start, stop):
         case[i] = 0
-        if _gather(cells[i], rows, values, near, c):
-            _corners(c, corner)
+        if gather(cells[i], rows, values, near, c):
+            corners(c, corner)
             for k in range(8):
                 case[i] |= np.uint8((1 if corner[k] < 0 else 0) << k)
 
@@ -132,131 +130,6 @@ def number_vertices(
             most = max(most, groups[12 * np.int64(row[i]) + e])
         count += most + 1
     return count
-
-
-@kernel
-def _value_and_slope(c: Any, p: Any, basis: Any, out: Any) -> None:
-    for axis in range(3):
-        t = p[axis]
-        basis[3 * axis] = 0.5 * (1 - t) * (1 - t)
-        basis[3 * axis + 1] = 0.5 + t - t * t
-        basis[3 * axis + 2] = 0.5 * t * t
-        basis[9 + 3 * axis] = t - 1
-        basis[9 + 3 * axis + 1] = 1 - 2 * t
-        basis[9 + 3 * axis + 2] = t
-    out[:] = 0.0
-    for i in range(3):
-        for j in range(3):
-            a = 9 * i + 3 * j
-            plain = c[a] * basis[6] + c[a + 1] * basis[7] + c[a + 2] * basis[8]
-            steep = c[a] * basis[15] + c[a + 1] * basis[16] + c[a + 2] * basis[17]
-            out[0] += basis[i] * basis[3 + j] * plain
-            out[1] += basis[9 + i] * basis[3 + j] * plain
-            out[2] += basis[i] * basis[12 + j] * plain
-            out[3] += basis[i] * basis[3 + j] * steep
-
-
-@kernel
-def _to_the_surface(c: Any, p: Any, basis: Any, out: Any, step: Any) -> float:
-    """Newton's method from a point of a cell, within it; `out` ends with value and slope.
-
-    Where a step would leave through a wall it goes along the wall, so that a vertex that is
-    pressed to one still comes to lie on the surface. Returns about how far outside it began.
-    """
-    start = 0.0
-    for number in range(_STEPS):
-        _value_and_slope(c, p, basis, out)
-        if number == 0:
-            square = out[1] * out[1] + out[2] * out[2] + out[3] * out[3]
-            start = out[0] / np.sqrt(square) if square > 1e-12 else 0.0
-        square = 0.0
-        for axis in range(3):
-            along = out[0] * out[1 + axis]
-            held = along > 0 if p[axis] <= 0 else (along < 0 if p[axis] >= 1 else False)
-            step[axis] = 0.0 if held else out[1 + axis]
-            square += step[axis] * step[axis]
-        if not square > 1e-12:
-            break
-        far = 0.0
-        for axis in range(3):
-            move = min(max(-out[0] * step[axis] / square, -0.5), 0.5)
-            p[axis] = min(max(p[axis] + move, 0.0), 1.0)
-            far = max(far, abs(move))
-        if far < _NEAR:
-            break
-    return start
-
-
-@kernel
-def _bulge(p: Any, out: Any, start: float) -> None:
-    """Move a vertex on from the surface, by a share of the way that brought it there.
-
-    The mean of the crossings lies on the inner side of a bend, and so do the triangles between
-    vertices that lie on the surface. With vertices a little beyond it they lie on both sides,
-    at half the mean distance. Beside an edge, where the way is long, there is no such bend.
-    """
-    length = np.sqrt(out[1] * out[1] + out[2] * out[2] + out[3] * out[3])
-    if not length > 1e-6:
-        return
-    move = -_SHARE * start / (1 + (start / _BEND) ** 2) / length
-    for axis in range(3):
-        p[axis] = min(max(p[axis] + move * out[1 + axis], 0.0), 1.0)
-
-
-@kernel
-def place_vertices(
-    cells: Any,
-    rows: Any,
-    values: Any,
-    ends: Any,
-    groups: Any,
-    row: Any,
-    first: Any,
-    vertices: Any,
-    slopes: Any,
-    start: int,
-    stop: int,
-) -> None:
-    """Each dual vertex: the mean of its patch's crossings, brought to the surface by Newton.
-
-    Vertices are in cells, and none leaves its own, nor the surface by more than
-    _SHARE * _BEND / 2. `slopes`: the field's there, or empty.
-    """
-    near = np.zeros(9, np.int64)
-    c, corner, basis, out = np.empty(27), np.empty(8), np.empty(18), np.empty(4)
-    p, step = np.empty(3), np.empty(3)
-    mask = _Y - 1
-    for i in range(start, stop):
-        _gather(cells[i], rows, values, near, c)
-        _corners(c, corner)
-        table = 12 * np.int64(row[i])
-        group = 0
-        while True:
-            count = 0
-            p[:] = 0.0
-            for e in range(12):
-                if groups[table + e] != group:
-                    continue
-                a, b = ends[2 * e], ends[2 * e + 1]
-                t = corner[a] / (corner[a] - corner[b])
-                for axis in range(3):
-                    from_, to = a >> axis & 1, b >> axis & 1
-                    p[axis] += from_ + t * (to - from_)
-                count += 1
-            if count == 0:
-                break
-            for axis in range(3):
-                p[axis] /= count
-            began = _to_the_surface(c, p, basis, out, step)
-            _bulge(p, out, began)
-            at = np.int64(first[i]) + group
-            vertices[3 * at] = p[0] + (cells[i] >> 40)
-            vertices[3 * at + 1] = p[1] + (cells[i] >> 20 & mask)
-            vertices[3 * at + 2] = p[2] + (cells[i] & mask)
-            if len(slopes) > 0:
-                for axis in range(3):
-                    slopes[3 * at + axis] = out[1 + axis]
-            group += 1
 
 
 @kernel

@@ -84,6 +84,17 @@ def test_vertices_of_planes_lie_in_them() -> None:
         np.testing.assert_allclose((vertices - 6.1) @ np.array(normal), 0, atol=2e-6)
 
 
+def test_a_field_that_bends_across_a_flat_surface_moves_no_vertex() -> None:
+    """As between the two sides of a thin shell, where values rise and fall again."""
+    rows, normal = box_keys((12, 12, 12)), np.array([0.6, 0.48, 0.64])
+    height = (cells_at(rows) + 0.5 - 6.1) @ normal
+    # Coefficients of height^2 are those of its values, less what the splines blur.
+    values = (height - 0.1 * (height**2 - 0.25)).astype(np.float32)
+    vertices, faces = drawn(Level(rows, values, values))
+    assert len(faces) > 50
+    np.testing.assert_allclose((vertices - 6.1) @ normal, 0, atol=2e-5)
+
+
 def test_triangles_lie_on_both_sides_of_a_bend() -> None:
     """With vertices on the sphere all would be inside, by 0.033 in the mean."""
     vertices, faces = drawn(sphere_level(BOX, MIDDLE, RADIUS))
