@@ -21,7 +21,7 @@ from isolux.failure import Failure
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.tiled.field import TiledField
 from isolux.geometry.statistics import mesh_statistics
-from isolux.optimize.points import PointsField, Tell, field_of, mesh_of
+from isolux.optimize.points import PointsField, Tell, field_of, fitted, mesh_of, strays
 from isolux.optimize.points_prepare import prepared
 from isolux.optimize.points_tiles import field_of_tiles, is_large, work_folder
 from isolux.optimize.points_write import write_mesh, write_npz, write_parts
@@ -114,12 +114,13 @@ def reconstruct(
         )
     read = read_cloud(cloud_path) if read is None else read
     tell(f"{len(read)} points: cleaning, normals", 0.05)
-    cloud = prepared(read, conf)
-    field = field_of(cloud, conf, lambda text, share: tell(text, 0.2 + 0.6 * share))
-    fitted = time.monotonic()
+    field, cloud = fitted(
+        cloud_path, read, conf, lambda text, share: tell(text, 0.2 + 0.6 * share)
+    )
+    until_mesh = time.monotonic() - began
     tell("drawing the surface", 0.8)
     drawn = mesh_of(field, cloud, conf)
-    _check_drawn(cloud_path, len(drawn.mesh.faces), len(cloud))
+    _check_drawn(cloud_path, len(drawn.mesh.faces), len(cloud), cloud)
     write_mesh(mesh_path, drawn.mesh, drawn.colors)
     if files.grid is not None:
         _write_grid(files.grid, field, conf)
@@ -131,7 +132,7 @@ def reconstruct(
         "points": {"read": len(read), "used": len(cloud)},
         "voxel_size": field.voxel_size,
         "mesh": mesh_statistics(drawn.mesh),
-        "time_s": {"total": time.monotonic() - began, "until_mesh": fitted - began},
+        "time_s": {"total": time.monotonic() - began, "until_mesh": until_mesh},
     }
 
 
@@ -215,11 +216,12 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
         raise Failure(f"{error}, with --resume") from error
 
 
-def _check_drawn(path: Path, faces: int, points: int) -> None:
+def _check_drawn(path: Path, faces: int, points: int, cloud: PointCloud | None = None) -> None:
     if not faces:
+        more = "" if cloud is None else strays(cloud)
         raise ValueError(
             f"{path}: no surface came out of {points} points; give another "
-            "voxel_size, mesh.watertight=true, or look at the normals (normals.source)"
+            f"voxel_size, mesh.watertight=true, or look at the normals (normals.source){more}"
         )
 
 

@@ -45,9 +45,43 @@ def test_one_line(
     assert not mesh.exists()
 
 
-def test_a_line_spans_no_surface(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert made(np.linspace(0, 1, 50)[:, None] * np.ones(3), tmp_path)[0] == 2
-    assert "on one line or in one place" in capsys.readouterr().err
+LINE = np.linspace(0, 1, 50)[:, None] * np.ones(3)
+UP = np.tile([0.0, 0.0, 1.0], (50, 1))
+
+
+@pytest.mark.parametrize("solver", ["hierarchy", "splines"])
+@pytest.mark.parametrize(
+    ("xyz", "said"),
+    [
+        (LINE, "on one line or in one place"),
+        (np.c_[LINE, UP], "on one line or in one place"),
+        (np.c_[np.ones((50, 3)), UP], "points"),
+        (ball()[:1], "normals need at least 3 points, got 1"),
+        (1e-60 * ball(), "need 1e-30 to 1e+30; take another unit"),
+        (1e60 * ball(), "need 1e-30 to 1e+30; take another unit"),
+    ],
+    ids=["line", "line with normals", "one place with normals", "one", "tiny", "vast"],
+)
+def test_the_line_names_the_file_and_what_is_wrong(
+    solver: str, xyz: np.ndarray, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, mesh = made(xyz, tmp_path, f"solver={solver}")
+    line = next(x for x in capsys.readouterr().err.splitlines() if "isolux: " in x)
+    assert code == 2
+    assert line.count("cloud.xyz: ") == 1
+    assert said in line
+    assert not mesh.exists()
+
+
+def test_a_stray_is_told_and_what_leaves_it_out_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xyz = np.r_[ball(), [[1e8, 0, 0]]]
+    assert made(xyz, tmp_path, "depth=none", "voxel_size=0.1")[0] == 2
+    assert "clean.outliers=4 leaves strays out" in capsys.readouterr().err
+    assert made(xyz, tmp_path, "clean.outliers=4")[0] == 0
+    assert made(ball(), tmp_path, "depth=none", "voxel_size=1e-9")[0] == 2
+    assert "clean.outliers" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e12])

@@ -17,17 +17,19 @@ from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.colors import vertex_colors
 from isolux.geometry.points.hierarchy import fit_hierarchy
 from isolux.geometry.points.hierarchy_field import HierarchyField
+from isolux.geometry.points.span import extent_of_most
 from isolux.geometry.points.spline_field import SplineField
 from isolux.geometry.points.spline_options import SplineOptions
 from isolux.geometry.points.splines import fit_splines
 from isolux.optimize.points_prepare import prepared
 from isolux.optimize.points_tiles import field_of_tiles, hierarchy_options, is_large
 
-__all__ = ["PointsField", "Tell", "field_of", "field_of_file", "mesh_of"]
+__all__ = ["PointsField", "Tell", "field_of", "field_of_file", "fitted", "mesh_of", "strays"]
 
 Tell = Callable[[str, float], None]  # told what is being done, and its share of the whole
 PointsField = HierarchyField | SplineField
 _MOST_CELLS = 16_384  # of the solver `splines`
+_STRAY = 100.0  # times the extent of most points: no scan reaches so far beyond its object
 _log = logging.getLogger(__name__)
 
 
@@ -66,9 +68,39 @@ def field_of_file(path: Path, conf: PointsConf) -> PointsField:
         _log.info("%s: more than %d points, so by tiles", path, conf.tiles.above)
         with TemporaryDirectory(prefix="isolux-") as folder:
             return field_of_tiles(CloudBlocks(path), Path(folder), conf).load()
-    cloud = prepared(read_cloud(path) if read is None else read, conf)
+    field, cloud = fitted(path, read_cloud(path) if read is None else read, conf)
     _log.info("%s: %d points", path, len(cloud))
-    return field_of(cloud, conf)
+    return field
+
+
+def fitted(
+    path: Path, read: PointCloud, conf: PointsConf, tell: Tell = lambda text, share: None
+) -> tuple[PointsField, PointCloud]:
+    """The field of a cloud that was read from a file, and the points that were used.
+
+    Raises:
+        ValueError: as `prepared` and `field_of`, with the file's name and what may help.
+    """
+    cloud = read
+    try:
+        cloud = prepared(read, conf)
+        return field_of(cloud, conf, tell), cloud
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}{strays(cloud)}") from None
+
+
+def strays(cloud: PointCloud) -> str:
+    """What to do about points far beyond the others, as the end of a message; or nothing."""
+    xyz = cloud.xyz[cloud.xyz.isfinite().all(1)].double().numpy()
+    if not len(xyz):
+        return ""
+    extent, most = float((xyz.max(0) - xyz.min(0)).max()), extent_of_most(xyz)
+    if not 0 < _STRAY * most < extent:
+        return ""
+    return (
+        f"; nearly all points lie within {most:.4g}, some as far as {extent:.4g}: "
+        "clean.outliers=4 leaves strays out"
+    )
 
 
 def mesh_of(field: PointsField, cloud: PointCloud, conf: PointsConf) -> Drawn:

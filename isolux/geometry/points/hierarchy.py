@@ -24,6 +24,7 @@ from isolux.geometry.points.hierarchy_options import HierarchyOptions
 from isolux.geometry.points.learned.inference import adjusted, unadjusted, wanted
 from isolux.geometry.points.level_choices import Choice, Choices, Choose
 from isolux.geometry.points.octree import Samples, dilated, first_samples, prolonged
+from isolux.geometry.points.span import check_span
 from isolux.geometry.points.trimming import Support
 from isolux.geometry.points.weights import RIDGE
 
@@ -161,9 +162,7 @@ def checked_normals(cloud: PointCloud) -> Any:
     finite = cloud.xyz.isfinite().all() and cloud.normals.isfinite().all()
     if not bool(finite):
         raise ValueError("the cloud has points or normals that are not finite: clean it first")
-    spread = torch.linalg.svdvals(cloud.xyz - cloud.xyz.mean(0)) / len(cloud) ** 0.5
-    if not bool(spread[1] > 1e-6 * spread[0]):
-        raise ValueError("the points lie on one line or in one place; they span no surface")
+    check_span(cloud.xyz.double().numpy())
     if not bool((cloud.normals.norm(dim=1) > 0.5).any()):
         raise ValueError("the normals are all zero: estimate them first (estimate_normals)")
     return cloud.normals.numpy()

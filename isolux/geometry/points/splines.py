@@ -21,6 +21,7 @@ from torch import Tensor
 from isolux.geometry.points.centres import choose_centres
 from isolux.geometry.points.cloud import Frame, PointCloud
 from isolux.geometry.points.falkon import Equations, Solution, solve
+from isolux.geometry.points.span import check_span
 from isolux.geometry.points.spline_field import KernelSum, SplineField
 from isolux.geometry.points.spline_options import SplineOptions
 from isolux.geometry.points.spline_support import Support
@@ -57,7 +58,8 @@ def fit_splines(
         A `SplineField`, or a `TiledSplineField` where `cells_per_axis` is more than one.
 
     Raises:
-        ValueError: without normals, or with fewer than three points that differ.
+        ValueError: without normals, with fewer than three points that differ, or where they
+            span no surface.
     """
     options = options or SplineOptions()
     told = progress or (lambda text, share: None)
@@ -230,6 +232,7 @@ def _usable(cloud: PointCloud) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"splines need at least {_LEAST} different points with normals, got {len(rows)}"
         )
+    check_span(points[rows].numpy())
     if len(rows) < len(cloud):
         _LOG.info("%d of %d points are left out", len(cloud) - len(rows), len(cloud))
     return points[rows], normals[rows]
