@@ -246,7 +246,8 @@ class OptimizeConf(Record):
     learning_rate_geometry: PerStage | None = Field(
         None,
         description="Adam's rate of lattice values and of vertices, by stage; none is "
-        "0.03,0.003, or 0.005,0.003 for geometry.init=points, which begins near its goal",
+        "0.03,0.003, or 0.005,0.003 where geometry.init is points or a cloud (any file but "
+        ".obj, .glb, .gltf), which begins near its goal",
     )
     learning_rate_material: PerStage = Field(
         (0.01, 0.01), description="Adam's rate of the field and of the textures, by stage"
@@ -324,6 +325,8 @@ class OperatorsConf(Record):
 
 
 _RATES = {"hull": (0.03, 0.003), "points": (0.005, 0.003)}
+_STARTS = {"hull", "sphere", "random", "points"}
+_MESHES = (".obj", ".glb", ".gltf")  # starts that are no clouds; .ply may be either
 
 
 class RunConf(Record):
@@ -357,7 +360,10 @@ class RunConf(Record):
         if not isinstance(geometry, dict | GeometryConf):
             return values
         init = geometry.get("init") if isinstance(geometry, dict) else geometry.init
-        rate = _RATES.get(str(init), _RATES["hull"])
+        # By the name alone: the file's folder is not known yet.
+        file = init is not None and init not in _STARTS
+        cloud = file and Path(str(init)).suffix.lower() not in _MESHES
+        rate = _RATES["points" if cloud or init == "points" else "hull"]
         if isinstance(optimize, dict) and optimize.get("learning_rate_geometry") in (
             None,
             "none",

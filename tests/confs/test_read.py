@@ -279,6 +279,11 @@ def test_the_geometrys_rate_follows_the_start(tmp_path: Path) -> None:
     assert rate(*near) == (0.005, 0.003)
     assert rate(*near, "optimize.learning_rate_geometry=0.02") == (0.02, 0.02)
     assert rate(*near, "optimize.learning_rate_geometry=none") == (0.005, 0.003)
+    assert rate("geometry.init=scan.ply") == rate("geometry.init=a/COLMAP") == (0.005, 0.003)
+    assert rate("geometry.init=scan.XYZ") == (0.005, 0.003)
+    assert rate("geometry.init=a/mesh.OBJ") == rate("geometry.init=b.glb") == (0.03, 0.003)
+    file = ("geometry.init=scan.ply", "optimize.learning_rate_geometry=0.02")
+    assert rate(*file) == (0.02, 0.02)
     assert RunConf().optimize.learning_rate_geometry == (0.03, 0.003)
     kept = tmp_path / "conf.json"
     kept.write_text(dumps(read_conf("demo", near), {}))
