@@ -9,24 +9,20 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from isolux import __version__
+from isolux.cli_parser import FORMATS, parse
 from isolux.failure import Failure
 
 __all__ = ["main"]
 
 # What a person can put right. ISOLUX_TRACEBACK=1 shows where it was found.
 _MISTAKES = (ValueError, OSError, KeyError, ImportError)
-_SETTING = re.compile(r"\w[\w.]*=.*", re.DOTALL)
-_FORMATS = ("glb", "obj", "ply")
-_SOLVERS = ("hierarchy", "splines")
 _FAILURES = (FloatingPointError, MemoryError, ConnectionError)  # one line is enough
 _OF_A_DEVICE = ("OutOfMemoryError", "AcceleratorError")  # torch's, where it has them
 
@@ -48,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _open_streams()
     try:
-        options, settings = _parse(sys.argv[1:] if arguments is None else arguments)
-        code: int = options.command(options, settings)
+        options, settings = parse(sys.argv[1:] if arguments is None else arguments)
+        code = _COMMANDS[options.name](options, settings)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt as error:
@@ -104,127 +100,6 @@ def _of_the_machine(error: RuntimeError) -> bool:
     torch = sys.modules.get("torch")  # without it, none of its errors
     known = tuple(getattr(torch, name) for name in _OF_A_DEVICE if hasattr(torch, name))
     return isinstance(error, (Failure, *known)) or str(error).startswith("CUDA error: ")
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"isolux: {message} (see {self.prog} --help)\n")
-        raise SystemExit(2)
-
-
-def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options, and the `key=value` among the arguments, in any order with the options."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    settings = [text for text in rest if "=" in text and not text.startswith("-")]
-    for text in rest:
-        if text not in settings:
-            bare = text.lstrip("-")
-            hint = f"; settings have no dashes: {bare}" if _SETTING.fullmatch(bare) else ""
-            hint = hint if options.takes_settings else ""
-            parser.error(f"unknown argument '{text}'{hint}")
-    if settings and not options.takes_settings:
-        parser.error(f"{options.name} takes no settings, got '{settings[0]}'")
-    return options, settings
-
-
-def _parser() -> _Parser:
-    parser = _Parser(prog="isolux", description="Relightable meshes from masked photographs.")
-    parser.add_argument("--version", action="version", version=f"isolux {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-
-    def add(
-        name: str,
-        function: Callable[[argparse.Namespace, list[str]], int],
-        text: str,
-        settings: bool = False,
-    ) -> argparse.ArgumentParser:
-        usage = f"isolux {name} [options]" + (" [key=value ...]" if settings else "")
-        command: argparse.ArgumentParser = commands.add_parser(
-            name, help=text.lower().rstrip("."), description=text, usage=usage
-        )
-        command.set_defaults(command=function, name=name, takes_settings=settings)
-        return command
-
-    demo = add("demo", _demo, "Train the scene that ships with the package.", True)
-    demo.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    train = add("train", _train, "Train a scene.", True)
-    train.add_argument(
-        "--conf",
-        "--config",
-        required=True,
-        metavar="NAME_OR_PATH",
-        help="a preset (isolux conf lists them), or a .conf or .json file",
-    )
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    evaluate = add("eval", _eval, "Measure a finished run.")
-    _add_run(evaluate)
-    evaluate.add_argument("--split", default="test", choices=("train", "test"), help="views")
-    _add_json(evaluate)
-    export = add("export", _export, "Write the mesh of a run to a file.")
-    _add_run(export)
-    export.add_argument("--format", choices=_FORMATS, help="default: by suffix")
-    export.add_argument("-o", "--output", required=True, type=Path, metavar="PATH")
-    points = add("points", _points, "Make a mesh from a point cloud.", True)
-    points.add_argument("cloud", type=Path, metavar="CLOUD", help="a file or folder")
-    points.add_argument("-o", "--output", required=True, type=Path, metavar="MESH")
-    points.add_argument("--solver", choices=_SOLVERS, help="default: hierarchy")
-    points.add_argument(
-        "--conf", "--config", type=Path, metavar="PATH", help="settings, a .conf or .json file"
-    )
-    points.add_argument(
-        "--save-grid", type=Path, metavar="PATH", help="values on a grid, as .npz"
-    )
-    points.add_argument(
-        "--save-points", type=Path, metavar="PATH", help="the points that were used, as .npz"
-    )
-    points.add_argument(
-        "--work",
-        type=Path,
-        metavar="FOLDER",
-        help="where a large cloud's tiles are worked out and kept (default: beside the mesh, "
-        "removed at the end)",
-    )
-    points.add_argument("--resume", action="store_true", help="go on in that folder")
-    _add_json(points)
-    learn = add("points-train", _points_train, "Train the network of isolux points.", True)
-    _add_conf(learn)
-    learn.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    learned = add("points-test", _points_test, "Measure the network of isolux points.", True)
-    _add_conf(learned)
-    _add_json(learned)
-    conf = add("conf", _conf, "Print the resolved settings, or the names of presets.", True)
-    conf.add_argument("conf", nargs="?", metavar="NAME_OR_PATH")
-    _add_json(conf)
-    sweep = add("sweep", _sweep, "Train many scenes, or one with many settings.", True)
-    sweep.add_argument("spec", type=Path, metavar="SPEC", help="what to sweep: .conf or .json")
-    where = sweep.add_mutually_exclusive_group()
-    where.add_argument("--address", metavar="ADDRESS", help="a cluster of Ray, e.g. auto")
-    where.add_argument("--slurm", action="store_true", help="a job of SLURM for each trial")
-    where.add_argument("--local", action="store_true", help="plain processes, without Ray")
-    sweep.add_argument("--resume", action="store_true", help="go on with what is not done")
-    _add_json(sweep)
-    bench = add("bench", _bench, "Run the benchmarks.")
-    bench.add_argument("names", nargs="*", metavar="NAME", help="only these")
-    _add_json(bench)
-    _add_json(add("doctor", _doctor, "Say what was found on this machine."))
-    return parser
-
-
-def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--run", required=True, type=Path, metavar="DIR", help="run folder")
-
-
-def _add_conf(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--conf", "--config", type=Path, metavar="PATH", help="settings, a .conf or .json file"
-    )
-
-
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _train(options: argparse.Namespace, settings: list[str]) -> int:
@@ -293,9 +168,9 @@ def _eval(options: argparse.Namespace, _: list[str]) -> int:
 def _export(options: argparse.Namespace, _: list[str]) -> int:
     suffix = options.output.suffix.lstrip(".").lower()
     kind = options.format or suffix
-    if kind not in _FORMATS:
+    if kind not in FORMATS:
         raise ValueError(f"{options.output}: give --format glb, obj or ply")
-    if kind != suffix and suffix in _FORMATS:
+    if kind != suffix and suffix in FORMATS:
         raise ValueError(f"{options.output}: is no name for --format {kind}")
     if options.output.is_dir():
         raise IsADirectoryError(f"{options.output}: is a folder; name a file: -o PATH")
@@ -314,7 +189,7 @@ def _points(options: argparse.Namespace, settings: list[str]) -> int:
         settings = [*settings, f"solver={options.solver}"]
     conf = read_points(settings, options.conf)
     suffix = options.output.suffix.lower()
-    if suffix.lstrip(".") not in _FORMATS:
+    if suffix.lstrip(".") not in FORMATS:
         raise ValueError(f"-o {options.output}: name a .ply, .obj or .glb file")
     if options.output.is_dir():
         raise IsADirectoryError(f"-o {options.output}: is a folder; name a file in it")
@@ -442,3 +317,18 @@ def _rows(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
+    "demo": _demo,
+    "train": _train,
+    "eval": _eval,
+    "export": _export,
+    "points": _points,
+    "points-train": _points_train,
+    "points-test": _points_test,
+    "conf": _conf,
+    "sweep": _sweep,
+    "bench": _bench,
+    "doctor": _doctor,
+}

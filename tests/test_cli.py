@@ -184,7 +184,7 @@ def ending(
     def fail(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_doctor", fail)
+    monkeypatch.setitem(cli._COMMANDS, "doctor", fail)
     code = cli.main(["doctor"])
     return code, capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from isolux import cli
+from isolux import cli_parser
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
@@ -160,7 +160,7 @@ def test_commands_that_the_page_names(words: list[str]) -> None:
     if options.get("--entrypoint") == "python":
         assert (ROOT / arguments[0]).is_file()
         arguments = ["train", *arguments[1:]]
-    cli._parse(arguments)  # exits when it is no command
+    cli_parser.parse(arguments)  # exits when it is no command
 
 
 def test_builds_that_the_page_names() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isolux import cli
+from isolux import cli_parser
 from isolux.confs.describe import settings
 from isolux.confs.read import presets, read_conf
 
@@ -60,8 +60,8 @@ def test_settings_typed_in_pages_are_accepted() -> None:
 def test_commands_that_pages_name_exist() -> None:
     for page in PAGES:
         for line in re.findall(r"^(?:\$ )?isolux (\w+)", page.read_text("utf-8"), re.MULTILINE):
-            assert cli._parser()._subparsers is not None
-            help_text = cli._parser().format_help()
+            assert cli_parser.parser()._subparsers is not None
+            help_text = cli_parser.parser().format_help()
             assert re.search(rf"^\s+{line}\s", help_text, re.MULTILINE), line
 
 

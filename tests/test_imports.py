@@ -25,6 +25,7 @@ ORDER = [
     "bench",
     "sweep",
     "doctor",
+    "cli_parser",
     "cli",
 ]
 FRONT = {"__init__", "__main__"}  # loads the rest on use only
