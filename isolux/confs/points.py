@@ -22,10 +22,11 @@ Tolerance = Annotated[float, Field(ge=1e-12, le=0.5)]
 class CleanConf(Record):
     """What is dropped before anything else, beside rows that are not finite and duplicates."""
 
-    outliers: NotNegative = Field(
+    outliers: Literal["auto"] | NotNegative = Field(
         0.0,
         description="points that lie so many standard deviations sparser than their "
-        "neighbours (2 is strict, 4 mild); zero keeps them",
+        "neighbours (2 is strict, 4 mild); zero keeps them; auto drops clear strays, off any "
+        "plane and twice as sparse as their neighbours, unless the whole cloud is uneven",
     )
     downsample: Length | None = Field(
         None, description="edge of cells of which one mean point is kept each [scene units]"

@@ -4,7 +4,7 @@ Letters: n points, k neighbours, v cells that hold a point.
 """
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.neighbours import Neighbours
+from isolux.geometry.points.strays import strays
 
 __all__ = ["cleaned", "downsampled"]
 
@@ -24,7 +25,10 @@ _NEAR = 16  # neighbours that say how dense points lie
 
 
 def cleaned(
-    cloud: PointCloud, *, outliers: float | None = None, voxel: float | None = None
+    cloud: PointCloud,
+    *,
+    outliers: float | Literal["auto"] | None = None,
+    voxel: float | None = None,
 ) -> PointCloud:
     """The cloud without what is broken, in its order; what was dropped is logged.
 
@@ -35,7 +39,7 @@ def cleaned(
     Args:
         cloud: any, also without points.
         outliers: also drop points that lie this many standard deviations sparser than the
-            denser of their neighbours (2 is strict, 4 mild).
+            denser of their neighbours (2 is strict, 4 mild); `auto` drops what `strays` finds.
         voxel: then average the points in cells of this edge, in world units.
 
     Returns:
@@ -45,7 +49,9 @@ def cleaned(
         ValueError: a threshold or an edge that is not positive.
     """
     for name, value in (("outliers", outliers), ("voxel", voxel)):
-        if value is not None and not (value > 0 and np.isfinite(value)):
+        if value in (None, "auto"):
+            continue
+        if not (isinstance(value, int | float) and value > 0 and np.isfinite(value)):
             raise ValueError(f"{name}: need a finite number above 0, got {value}")
     cloud = _typed(cloud)
     cloud = _without(cloud, ~_finite(cloud), "are not finite")
@@ -56,7 +62,9 @@ def cleaned(
         length = cloud.normals.norm(dim=1)
         cloud = _without(cloud, length <= _ZERO, "have a normal of length zero")
     cloud = _ranged(cloud)
-    if outliers is not None:
+    if outliers == "auto":
+        cloud = _without(cloud, torch.from_numpy(strays(cloud.xyz.numpy())), "are strays")
+    elif outliers is not None:
         far = torch.from_numpy(_sparse(cloud.xyz.numpy(), outliers))
         cloud = _without(cloud, far, "are outliers")
     return cloud if voxel is None else downsampled(cloud, voxel)
