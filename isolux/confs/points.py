@@ -23,10 +23,11 @@ class CleanConf(Record):
     """What is dropped before anything else, beside rows that are not finite and duplicates."""
 
     outliers: Literal["auto"] | NotNegative = Field(
-        0.0,
+        "auto",
         description="points that lie so many standard deviations sparser than their "
-        "neighbours (2 is strict, 4 mild); zero keeps them; auto drops clear strays, off any "
-        "plane and twice as sparse as their neighbours, unless the whole cloud is uneven",
+        "neighbours (2 is strict, 4 mild) are dropped; zero keeps them; auto drops clear "
+        "strays, sparser than their neighbours and off any plane, unless the whole cloud is "
+        "uneven",
     )
     downsample: Length | None = Field(
         None, description="edge of cells of which one mean point is kept each [scene units]"
