@@ -15,7 +15,7 @@ from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.gauss import gauss_normals, witnesses
 from isolux.geometry.points.neighbours import Neighbours, distinct
-from isolux.geometry.points.noise import aligned, local_noise
+from isolux.geometry.points.noise import aligned
 from isolux.geometry.points.orientation import (
     Graph,
     agreed,
@@ -25,16 +25,15 @@ from isolux.geometry.points.orientation import (
     by_witness,
     vouched,
 )
-from isolux.geometry.points.plane_kernels import fit_planes, fit_sides
+from isolux.geometry.points.plane_kernels import fit_sides
+from isolux.geometry.points.plane_sizes import FEW, LEAST, by_noise, fitted, steadiest
 
-__all__ = ["LOW_CONFIDENCE", "estimate_normals", "neighbours_for", "noise_and_spacing"]
+__all__ = ["LOW_CONFIDENCE", "estimate_normals", "neighbours_of"]
 
 LOW_CONFIDENCE = 0.25
 """Points under this are reported."""
 
 _log = logging.getLogger(__name__)
-_LEAST, _MOST = 16, 160  # neighbours, where noise chooses
-_FEW = 8
 _GRAPH = 12  # neighbours that a normal's side is compared with
 _PART = 1 << 13  # points of a task
 _NARROW = 0.2  # width over length of a neighbourhood under which it is a line, no disc
@@ -66,8 +65,8 @@ def estimate_normals(
 
     Args:
         cloud: finite points; duplicates share one normal.
-        neighbours: points that a plane goes through; None chooses 16 or, from the noise, up to
-            160. Where neighbours lie on one line (a scanner's), more are taken.
+        neighbours: points that a plane goes through; None chooses 16 to 160, by the
+            noise and the shape. Where neighbours lie on one line (a scanner's), more are taken.
         cameras: places that photographs of the surface were taken from.
         drop_grazing: leave out points that are seen at a slant of more than `drop_degrees`.
         drop_degrees: between normal and sight line, in (0, 90]; needs sensors.
@@ -142,24 +141,18 @@ def _with(cloud: PointCloud, normals: Tensor) -> PointCloud:
     return PointCloud(cloud.xyz, normals.to(cloud.xyz.device), cloud.sensor, cloud.colors)
 
 
-def noise_and_spacing(cloud: PointCloud) -> tuple[float, float]:
-    """The typical noise of points, and the distance to the nearest one."""
+def neighbours_of(cloud: PointCloud) -> int:
+    """Through how many points `estimate_normals` lays planes unless it is told; at least 3."""
     xyz = cloud.xyz.detach().double().cpu().numpy()
     once = distinct(xyz)
-    return _measured(Neighbours(xyz if once is None else xyz[once[0]]))
-
-
-def neighbours_for(noise: float, spacing: float) -> int:
-    """Through how many points planes go, by what `noise_and_spacing` gives."""
-    share = noise / max(spacing, 1e-300)
-    return int(np.clip(round(_LEAST + 96 * max(share - 0.05, 0.0)), _LEAST, _MOST))
+    return steadiest(Neighbours(xyz if once is None else xyz[once[0]]))
 
 
 def _planes(tree: Neighbours, neighbours: int | None) -> tuple[Any, Graph, Any]:
     """Normals of no certain side [n, 3], the graph, and flatness [n] in [0, 1]."""
     count = len(tree.points)
     if neighbours is None:
-        neighbours = _by_noise(tree)
+        neighbours = steadiest(tree)
     size = min(neighbours, count)
     picks = _spread(size)
     normals, values = np.empty((count, 3)), np.empty((count, 3))
@@ -168,7 +161,7 @@ def _planes(tree: Neighbours, neighbours: int | None) -> tuple[Any, Graph, Any]:
     def part(start: int, stop: int) -> None:
         rows = np.arange(start, stop, dtype=np.int32)
         distance, near = tree.among(size, slice(start, stop))
-        normals[start:stop], values[start:stop] = _fitted(tree, rows, near)
+        normals[start:stop], values[start:stop] = fitted(tree, rows, near)
         index[start:stop], spacing[start:stop] = near[:, picks], distance[:, -1]
 
     parallel_for(part, chunks(count, _PART))
@@ -193,8 +186,8 @@ def _sides(
     Where points are far apart for the shape that they are of, those nearest to one lie on
     the other side of a tube or around a corner, and planes through all of them are wrong.
     """
-    count, wide = len(tree.points), _by_noise(tree)
-    size = min(count, neighbours or min(wide, max(_LEAST, count // 20)))
+    count, wide = len(tree.points), by_noise(tree)
+    size = min(count, neighbours or min(wide, max(LEAST, count // 20)))
     distance, near = tree.among(size)
     normals, values = np.empty((count, 3)), np.empty((count, 3))
     arrays = tree.points.reshape(-1), np.ascontiguousarray(near).reshape(-1), size
@@ -203,10 +196,10 @@ def _sides(
     parallel_for(
         fit_sides, [(*arrays, side, _TRUST, *out, *span) for span in chunks(count, _PART)]
     )
-    local, thickness = aligned(tree, np.arange(count), min(max(wide, 3 * _FEW), count))
+    local, thickness = aligned(tree, np.arange(count), min(max(wide, 3 * FEW), count))
     height = local[..., 0]
     peaks = (height**4).mean(1) / np.maximum((height**2).mean(1) ** 2, 1e-300)
-    graph = Graph(tree.points, near[:, _spread(min(size, _LEAST))], distance[:, -1])
+    graph = Graph(tree.points, near[:, _spread(min(size, LEAST))], distance[:, -1])
     closed = (
         flatness < 1.0 - _THICK
         or (thickness > _EXACT and np.median(peaks) < _LAYERS)
@@ -220,15 +213,6 @@ def _spread(size: int) -> Any:
     return np.unique(np.linspace(min(1, size - 1), size - 1, min(_GRAPH, size)).astype(int))
 
 
-def _fitted(tree: Neighbours, rows: Any, near: Any) -> tuple[Any, Any]:
-    normals, values = np.empty((len(rows), 3)), np.empty((len(rows), 3))
-    fit_planes(
-        tree.points.reshape(-1), np.ascontiguousarray(near).reshape(-1), rows, near.shape[1], 1,
-        normals.reshape(-1), values.reshape(-1), 0, len(rows),
-    )  # fmt: skip
-    return normals, values
-
-
 def _widen(tree: Neighbours, size: int, normals: Any, values: Any) -> None:
     """Where neighbours lie on a line, the plane of more of them, in place."""
     while (size := min(4 * size, len(tree.points))) <= _WIDEST:
@@ -238,7 +222,7 @@ def _widen(tree: Neighbours, size: int, normals: Any, values: Any) -> None:
 
         def part(start: int, stop: int, size: int = size, rows: Any = rows) -> None:
             some = rows[start:stop]
-            fit, spread = _fitted(tree, some, tree.among(size, some)[1])
+            fit, spread = fitted(tree, some, tree.among(size, some)[1])
             ratio = values[some, 1] / np.maximum(values[some, 2], 1e-300)
             better = spread[:, 1] > ratio * spread[:, 2]
             normals[some[better]], values[some[better]] = fit[better], spread[better]
@@ -246,29 +230,6 @@ def _widen(tree: Neighbours, size: int, normals: Any, values: Any) -> None:
         parallel_for(part, chunks(len(rows), _PART))
         if size == len(tree.points):
             return
-
-
-def _by_noise(tree: Neighbours) -> int:
-    """Enough neighbours for the noise, measured by how close points lie.
-
-    On spheres and tori normals are then within 2 to 5 degrees for noise up to twice the
-    distance of neighbours.
-    """
-    count = len(tree.points)
-    if count <= _LEAST:
-        return count
-    rows = np.linspace(0, count - 1, min(count, 2000)).astype(np.int64)
-    thick, thin = (aligned(tree, rows, size)[1] for size in (_LEAST, _FEW))
-    if thick > 0.2 and thin < 0.6 * thick:  # sparse: fewer see less of the shape's other parts
-        return _FEW
-    return neighbours_for(*_measured(tree))
-
-
-def _measured(tree: Neighbours) -> tuple[float, float]:
-    """The noise, and how close points lie."""
-    count = len(tree.points)
-    rows = np.linspace(0, count - 1, min(count, 2000)).astype(np.int64)
-    return local_noise(tree, 1000), float(np.median(tree.among(2, rows)[0][:, 1]))
 
 
 def _report(confidence: Tensor) -> None:

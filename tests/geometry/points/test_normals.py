@@ -15,7 +15,7 @@ from isolux.geometry.bvh import TriangleTree
 from isolux.geometry.mesh import face_normals
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.noise import noise_of
-from isolux.geometry.points.normals import LOW_CONFIDENCE, estimate_normals
+from isolux.geometry.points.normals import LOW_CONFIDENCE, estimate_normals, neighbours_of
 
 SCANS = Path(__file__).parents[4] / "shared" / "data" / "pointclouds" / "stanford_bunny_scans"
 Shape = Callable[..., tuple[torch.Tensor, torch.Tensor]]
@@ -87,7 +87,7 @@ def score(
         (torus, 20_000, 0.0, 1.5),
         (torus, 20_000, 0.005, 4.0),
         (cube, 20_000, 0.0, 0.01),
-        (cube, 20_000, 0.0025, 2.0),
+        (cube, 20_000, 0.0025, 3.0),
     ],
 )
 def test_normals_of_shapes(shape: Shape, count: int, noise: float, degrees: float) -> None:
@@ -96,6 +96,19 @@ def test_normals_of_shapes(shape: Shape, count: int, noise: float, degrees: floa
     assert right > 0.999
     assert angle < degrees
     assert (confidence > LOW_CONFIDENCE).double().mean() > 0.99
+
+
+def test_noise_asks_for_more_neighbours_and_detail_for_fewer() -> None:
+    def chosen(xyz: torch.Tensor, noise: float) -> int:
+        return neighbours_of(PointCloud(xyz + noise * gauss(len(xyz), 3, seed=9)))
+
+    smooth, edged = sphere(10_000)[0], cube(2_000)[0]
+    few = chosen(smooth, 0.0)
+    assert few <= 24
+    assert chosen(smooth, 0.01) > 2 * few
+    spread = 0.01 * torch.pdist(edged).max().item() / 2
+    assert chosen(edged, spread) < chosen(smooth, 0.01)
+    assert chosen(torch.zeros(3, 3).double() + torch.eye(3).double(), 0.0) == 3
 
 
 def test_planes_are_exact() -> None:

@@ -15,11 +15,7 @@ from scipy.spatial import cKDTree
 
 from isolux.geometry.points.cloud import PointCloud
 from isolux.geometry.points.hierarchy import Lattice
-from isolux.geometry.points.normals import (
-    estimate_normals,
-    neighbours_for,
-    noise_and_spacing,
-)
+from isolux.geometry.points.normals import estimate_normals, neighbours_of
 from isolux.geometry.points.tiled import store
 from isolux.geometry.points.tiled.buckets import (
     bucketed,
@@ -181,8 +177,8 @@ def _choose_neighbours(raw: Raw) -> None:
     for tile in np.unique(asked):
         cloud = _cleaned(raw, raw.tiles.box(int(tile)))
         if cloud.normals is None and len(cloud) >= _FEWEST:
-            found += [noise_and_spacing(cloud)] * int((asked == tile).sum())
-    count = neighbours_for(*np.median(found, axis=0).tolist()) if found else 0
+            found += [neighbours_of(cloud)] * int((asked == tile).sum())
+    count = int(np.median(found)) if found else 0
     store.write(raw.neighbours, raw.made_from, {"count": np.array([count])})
 
 
