@@ -51,12 +51,8 @@ def read_npz(path: Path, data: bytes) -> PointCloud:
                 key = next((key for key in keys if key in names), None)
                 if key is not None:
                     found[part] = _member(path, box, names[key])
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        NotImplementedError,  # zipfile's, of a compression that it does not know
-        RuntimeError,
-    ) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError) as error:
+        # RuntimeError: made by a version of the format that zipfile does not know.
         raise ValueError(f"{path}: cannot be read as NPZ ({cut(str(error))})") from None
     if "points" not in found:
         there = ", ".join(list(names)[:6]) or "nothing"
@@ -131,9 +127,11 @@ def _member(path: Path, box: zipfile.ZipFile, name: str) -> Any:
         raise ValueError(
             f"{path}: '{cut(name)}' says that it unpacks to {info.file_size} bytes"
         )
+    if info.flag_bits & 1:
+        raise ValueError(f"{path}: '{cut(name)}' is encrypted; unpack and pack it plainly")
     try:
         data = box.read(info)
-    except Exception as error:  # zlib's, and a wrong checksum
+    except Exception as error:  # zlib's, a wrong checksum, a compression that is not known
         raise ValueError(f"{path}: '{cut(name)}' is damaged ({cut(str(error))})") from None
     return _array(path, data, f"'{cut(name)}'")
 

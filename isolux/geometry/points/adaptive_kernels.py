@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from isolux.backends.cpu.jit import kernel
+from isolux.geometry.points.extraction_kernels import gap
 
 __all__ = ["add_planes", "cut", "farthest", "join", "place"]
 
@@ -233,8 +234,8 @@ def cut(quads: Any, vertices: Any, normals: Any, faces: Any, tolerance: float, b
             continue
         turn = 0
         if size == 4:
-            one = _gap(vertices, kept[0], kept[2])
-            two = _gap(vertices, kept[1], kept[3])
+            one = gap(vertices, kept[0], kept[2])
+            two = gap(vertices, kept[1], kept[3])
             turn = 0 if one <= two else 1
             facing = _fold(vertices, normals, kept, turn)
             if facing < _FOLDED and _fold(vertices, normals, kept, 1 - turn) > facing:
@@ -288,12 +289,3 @@ def _facing(vertices: Any, normals: Any, a: int, b: int, c: int) -> float:
     size = np.sqrt((x * x + y * y + z * z) * (nx * nx + ny * ny + nz * nz))
     cosine: float = (x * nx + y * ny + z * nz) / size if size > 1e-12 else -1.0
     return cosine
-
-
-@kernel
-def _gap(vertices: Any, a: int, b: int) -> float:
-    x = vertices[3 * a] - vertices[3 * b]
-    y = vertices[3 * a + 1] - vertices[3 * b + 1]
-    z = vertices[3 * a + 2] - vertices[3 * b + 2]
-    square: float = x * x + y * y + z * z
-    return square

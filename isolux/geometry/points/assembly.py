@@ -19,7 +19,7 @@ from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.points import assembly_kernels as kernels
 from isolux.geometry.points.octree import Samples
 
-__all__ = ["System", "assemble", "residuals"]
+__all__ = ["System", "assemble", "field_at"]
 
 _ROWS = 8192  # a task's
 _CELLS = 8192
@@ -108,17 +108,18 @@ def _block(*arguments: Any) -> tuple[Block, Any, Any]:
     return (begin, columns, entries, beyond), ends[0], ends[1]
 
 
-def residuals(rows: Any, coefficient: Any, samples: Samples) -> tuple[Any, Any]:
-    """At each sample the function (in cells), and how far its gradient is from the normal."""
-    value, slope = np.empty(len(samples), np.float32), np.empty(len(samples), np.float32)
+def field_at(rows: Any, coefficient: Any, samples: Samples) -> tuple[Any, Any]:
+    """The function [s] and its gradient [s, 3] at samples, as precise as the coefficients."""
+    value = np.empty(len(samples), coefficient.dtype)
+    slope = np.empty(3 * len(samples), coefficient.dtype)
     parallel_for(
-        kernels.residuals,
+        kernels.evaluate,
         [
             (
                 *(rows, coefficient, samples.cells, samples.first),
-                *(samples.fraction, samples.normal, value, slope, *part),
+                *(samples.fraction, value, slope, *part),
             )
             for part in chunks(len(samples.cells), _CELLS)
         ],
     )
-    return value, slope
+    return value, slope.reshape(-1, 3)

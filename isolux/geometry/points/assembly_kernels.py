@@ -15,7 +15,7 @@ from isolux.backends.cpu.jit import SUM_MATH, kernel
 from isolux.geometry.points.basis import splines
 from isolux.geometry.points.octree_kernels import seek
 
-__all__ = ["assemble_rows", "residuals"]
+__all__ = ["assemble_rows", "evaluate"]
 
 
 @kernel(fastmath=SUM_MATH)
@@ -184,22 +184,20 @@ def assemble_rows(
 
 
 @kernel
-def residuals(
+def evaluate(
     rows: Any,
     coefficient: Any,
     cells: Any,
     first: Any,
     fraction: Any,
-    normal: Any,
     value_out: Any,
     slope_out: Any,
     start: int,
     stop: int,
 ) -> None:
-    """The function, and its gradient less the normal, at the samples of cells start to stop."""
+    """The function [s] and its gradient [3 s] at the samples of cells start to stop."""
     near = np.zeros(9, np.int64)
-    corner = np.empty(27)
-    value, slope = np.empty(9), np.empty(9)
+    corner, value, slope = np.empty(27), np.empty(9), np.empty(9)
     for c in range(start, stop):
         for line in range(9):
             low = (
@@ -219,22 +217,13 @@ def residuals(
             for i in range(3):
                 for j in range(3):
                     a = 9 * i + 3 * j
-                    plain = (
-                        corner[a] * value[6]
-                        + corner[a + 1] * value[7]
-                        + corner[a + 2] * value[8]
-                    )
-                    steep = (
-                        corner[a] * slope[6]
-                        + corner[a + 1] * slope[7]
-                        + corner[a + 2] * slope[8]
-                    )
+                    plain, steep = 0.0, 0.0
+                    for k in range(3):
+                        plain += corner[a + k] * value[6 + k]
+                        steep += corner[a + k] * slope[6 + k]
                     f += value[i] * value[3 + j] * plain
                     gx += slope[i] * value[3 + j] * plain
                     gy += value[i] * slope[3 + j] * plain
                     gz += value[i] * value[3 + j] * steep
             value_out[s] = f
-            gx -= normal[3 * s]
-            gy -= normal[3 * s + 1]
-            gz -= normal[3 * s + 2]
-            slope_out[s] = np.sqrt(gx * gx + gy * gy + gz * gz)
+            slope_out[3 * s], slope_out[3 * s + 1], slope_out[3 * s + 2] = gx, gy, gz

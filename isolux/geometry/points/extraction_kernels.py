@@ -17,6 +17,7 @@ __all__ = [
     "cut_quads",
     "find_cases",
     "find_quads",
+    "gap",
     "gather",
     "number_vertices",
     "overwrite",
@@ -176,8 +177,8 @@ def find_quads(
 def cut_quads(quads: Any, vertices: Any, faces: Any, start: int, stop: int) -> None:
     """Two triangles of each quad, cut along the shorter diagonal."""
     for q in range(start, stop):
-        one = _gap(vertices, quads[4 * q], quads[4 * q + 2])
-        two = _gap(vertices, quads[4 * q + 1], quads[4 * q + 3])
+        one = gap(vertices, quads[4 * q], quads[4 * q + 2])
+        two = gap(vertices, quads[4 * q + 1], quads[4 * q + 3])
         turn = 0 if one <= two else 1
         for half in range(2):
             faces[6 * q + 3 * half] = quads[4 * q + turn]
@@ -186,7 +187,8 @@ def cut_quads(quads: Any, vertices: Any, faces: Any, start: int, stop: int) -> N
 
 
 @kernel
-def _gap(vertices: Any, a: int, b: int) -> float:
+def gap(vertices: Any, a: int, b: int) -> float:
+    """The squared distance of two vertices."""
     x = vertices[3 * a] - vertices[3 * b]
     y = vertices[3 * a + 1] - vertices[3 * b + 1]
     z = vertices[3 * a + 2] - vertices[3 * b + 2]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isolux.geometry.points.assembly import assemble, residuals
+from isolux.geometry.points.assembly import assemble, field_at
 from isolux.geometry.points.cloud import Frame, PointCloud
 from isolux.geometry.points.conjugate_gradients import solve
 from isolux.geometry.points.density import target_points, voxel_size_for
@@ -255,7 +255,7 @@ def _level(
     mean = choice.mean or samples.weight.sum() / max(len(samples.cells), 1)
     mass = samples.weight * np.float32(1 / mean)
     if options.robust and coarser is not None:
-        residual = residuals(rows, start, samples)[0]
+        residual = field_at(rows, start, samples)[0]
         mass *= _trust(residual, choice.usual or usual_residual(residual))
     learned = coarser is not None and wanted(options.learned, weights)
     terms = (adjusted if learned else unadjusted)(rows, start, samples, mass, weights)
@@ -292,7 +292,8 @@ def _report(
     steps: int,
     left: float,
 ) -> None:
-    f, g = residuals(rows, solution, samples)
+    f, slope = field_at(rows, solution, samples)
+    g = np.linalg.norm(slope - samples.normal.reshape(-1, 3), axis=1)
     share = samples.weight / samples.weight.sum()
     _log.debug(
         "level %d: %d rows, %d cells, %d samples, %.1f entries a row, %d steps to %.1e, "

@@ -16,6 +16,7 @@ __all__ = [
     "LINE",
     "PLANE",
     "Samples",
+    "above",
     "children",
     "dilated",
     "first_samples",
@@ -94,6 +95,13 @@ def _with_cells(key: Any, fraction: Any, normal: Any, weight: Any) -> Samples:
     return Samples(
         key, fraction, normal, weight, cells[:count].copy(), first[: count + 1].copy()
     )
+
+
+def above(cells: Any, levels: int) -> Any:
+    """The cells so many levels up that hold these."""
+    mask = LINE - 1
+    x, y, z = cells >> 40, cells >> 20 & mask, cells & mask
+    return (x >> levels) << 40 | (y >> levels) << 20 | z >> levels
 
 
 def dilated(cells: Any, times: int = 1) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from isolux.backends.cpu.jit import SUM_MATH, kernel
 from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.points.assembly import System
-from isolux.geometry.points.octree import dilated
+from isolux.geometry.points.octree import above, dilated
 from isolux.geometry.points.octree_kernels import seek
 
 __all__ = ["TwoLevels"]
@@ -40,7 +40,7 @@ class TwoLevels:
     """
 
     def __init__(self, system: System, rows: Any) -> None:
-        coarse = dilated(np.unique(_parents(rows)))
+        coarse = dilated(np.unique(above(rows, 1)))
         self.ranges, self.coarse_ranges = system.ranges, chunks(len(coarse), _CHUNK)
         self.inverse = 1 / system.diagonal
         self.above = np.empty((len(rows), 8), np.int32)  # splines over a row; c: none
@@ -68,11 +68,6 @@ class TwoLevels:
         arguments = residual, self.inverse, self.above, self.coarse, out
         parts = parallel_for(_correct, [(*arguments, *part) for part in self.ranges])
         return float(sum(parts))
-
-
-def _parents(rows: Any) -> Any:
-    mask = (1 << 20) - 1
-    return (rows >> 41) << 40 | (rows >> 21 & mask >> 1) << 20 | (rows & mask) >> 1
 
 
 @kernel

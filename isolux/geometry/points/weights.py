@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from isolux.geometry.points.assembly import System, assemble, residuals
+from isolux.geometry.points.assembly import System, assemble, field_at
 from isolux.geometry.points.conjugate_gradients import solve
 from isolux.geometry.points.extraction import Level
 from isolux.geometry.points.octree import (
@@ -158,7 +158,6 @@ class _Trial:
         size = 2.0**number
         self.train = first_samples(search.train[0] / size, *search.train[1:])
         self.test = first_samples(search.test[0] / size, *search.test[1:], average=False)
-        self.unturned = replace(self.test, normal=np.zeros_like(self.test.normal))
         self.rows = dilated(united(self.train.cells, self.test.cells))
         before = prolonged(self.rows, coarser.rows, coarser.coefficient)
         self.start = self.guess = before / np.float32(size)
@@ -182,9 +181,8 @@ class _Trial:
             system = self._system(weights)
             solution, _, _ = solve(system, self.guess, self.tolerance, _STEPS, self.rows)
             self.guess = solution  # of weights that are near the next ones
-            value, slope = residuals(self.rows, solution, self.test)
-            length = residuals(self.rows, solution, self.unturned)[1]
-            along, across = _unscaled(value, slope, length, self.test.normal)
+            value, slope = field_at(self.rows, solution, self.test)
+            along, across = _unscaled(value, slope, self.test.normal.reshape(-1, 3))
             along *= self.size**2
             noisy = 2 * np.log1p(along / _EXACTLY**2)
             self.known[weights] = float(np.log(along) + 2 * np.log(across) + noisy)
@@ -206,7 +204,7 @@ class _Trial:
         )
 
 
-def _unscaled(value: Any, slope: Any, length: Any, normal: Any) -> tuple[float, float]:
+def _unscaled(value: Any, slope: Any, normal: Any) -> tuple[float, float]:
     """Mean squares of a function's value, and of how far its gradient is from the normal.
 
     First the function is divided by its mean slope along the normals: one that noise, or too
@@ -214,16 +212,12 @@ def _unscaled(value: Any, slope: Any, length: Any, normal: Any) -> tuple[float, 
 
     Args:
         value: float32 [s].
-        slope: the length of gradient less normal, float32 [s].
-        length: of the gradient, float32 [s].
-        normal: float32 [s * 3].
+        slope: float32 [s, 3].
+        normal: float32 [s, 3].
     """
-    own = (normal.astype(np.float64).reshape(-1, 3) ** 2).sum(1)
-    off = slope.astype(np.float64) ** 2
-    more = 0.5 * (length.astype(np.float64) ** 2 - own - off)  # times the normal, less its own
-    scale = max(1 + float(more.sum() / max(own.sum(), 1e-30)), _FLATTEST)
-    across = off + 2 * (1 - scale) * more + (1 - scale) ** 2 * own
-    return _robust((value / scale) ** 2), _robust(across / scale**2)
+    slope, normal = slope.astype(np.float64), normal.astype(np.float64)
+    scale = max(float((slope * normal).sum() / max((normal**2).sum(), 1e-30)), _FLATTEST)
+    return _robust((value / scale) ** 2), _robust(((slope / scale - normal) ** 2).sum(1))
 
 
 def _robust(square: Any) -> float:

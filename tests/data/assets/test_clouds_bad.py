@@ -1,6 +1,7 @@
 """Damaged clouds: one line that names the file, what is wrong and what was expected."""
 
 import gzip
+import io
 import os
 import struct
 import zipfile
@@ -32,6 +33,17 @@ HUGE = 10**15
 
 def header(change: tuple[str, str]) -> bytes:
     return (PLY.format("ascii", 3).replace(*change) + ROWS).encode()
+
+
+def npz(changes: dict[int, int]) -> bytes:
+    """A good archive, but for some bytes of its member's header, wherever that stands."""
+    stream = io.BytesIO()
+    np.savez(stream, xyz=np.zeros((4, 3)))
+    data = bytearray(stream.getvalue())
+    for start, shift in ((0, 0), (data.index(b"PK\x01\x02"), 2)):
+        for at, value in changes.items():
+            data[start + shift + at] = value
+    return bytes(data)
 
 
 def las(change: dict[int, bytes], body: int = 20) -> bytes:
@@ -145,6 +157,9 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "obj ragged": ("a.obj", b"v 0 0 0\nv 0 0 0 1 1 1\n", "columns"),
     "obj words": ("a.obj", b"v 0 zero 0\n", "zero"),
     "npz": ("a.npz", b"PK\x03\x04 nothing of a zip", "cannot be read as NPZ"),
+    "npz compression": ("a.npz", npz({8: 99}), "compression method is not supported"),
+    "npz password": ("a.npz", npz({6: 1}), "'xyz.npy' is encrypted"),
+    "npz version": ("a.npz", npz({4: 99}), "cannot be read as NPZ (zip file version 9.9)"),
     "npz text": ("a.npz", b"nothing of a zip", "cannot be read as NPZ"),
     "npy": ("a.npy", b"\x93NUMPY\x01\x00\x05\x00hello", "is no NPY array"),
     "kitti length": ("a.bin", bytes(15), "no whole number of points"),

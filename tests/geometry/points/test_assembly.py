@@ -8,7 +8,7 @@ import pytest
 from isolux.backends.cpu.pool import chunks
 from isolux.geometry.points import assembly
 from isolux.geometry.points import conjugate_gradients as cg
-from isolux.geometry.points.assembly import System, assemble, residuals
+from isolux.geometry.points.assembly import System, assemble, field_at
 from isolux.geometry.points.octree import LINE, PLANE, Samples, dilated, first_samples
 
 SMOOTHNESS = 0.3
@@ -41,7 +41,8 @@ def product(system: System, x: Any) -> Any:
 def energy(parts: tuple[Any, ...], x: Any) -> float:
     """As the module states it, with a plain loop over second differences."""
     rows, samples, value, slope, extra, wanted = parts
-    f, g = residuals(rows, x, samples)
+    f, gradient = field_at(rows, x, samples)
+    g = np.linalg.norm(gradient - samples.normal.reshape(-1, 3), axis=1)
     total = float((value * f * f + slope * g * g).sum() + (extra * (x - wanted) ** 2).sum())
     place = {int(key): i for i, key in enumerate(rows)}
     for key, i in place.items():

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from isolux.geometry.points.assembly import System
+from isolux.geometry.points.assembly import System, field_at
 from isolux.geometry.points.learned import adjoint
 from isolux.geometry.points.learned.adjoint import Band, evaluated, fitted
-from isolux.geometry.points.learned.lookup import field_at
 from isolux.geometry.points.octree import Samples, dilated, first_samples
 
 LINE, PLANE = 1 << 20, 1 << 40

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from isolux.backends.cpu.pool import chunks, parallel_for
-from isolux.geometry.points.assembly import System, assemble
+from isolux.geometry.points.assembly import System, assemble, field_at
 from isolux.geometry.points.conjugate_gradients import solve
 from isolux.geometry.points.learned import kernels
-from isolux.geometry.points.learned.lookup import field_at
 from isolux.geometry.points.octree import Samples
 
 __all__ = ["Band", "evaluated", "fitted"]

@@ -16,9 +16,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from isolux.backends.cpu.pool import chunks, parallel_for
+from isolux.geometry.points.assembly import field_at
 from isolux.geometry.points.learned import kernels
 from isolux.geometry.points.learned.features import Features, features_of
-from isolux.geometry.points.learned.lookup import field_at, neighbours_of, parents_of
+from isolux.geometry.points.learned.lookup import neighbours_of, parents_of
 from isolux.geometry.points.octree import Samples
 from isolux.geometry.points.weights import Weights
 

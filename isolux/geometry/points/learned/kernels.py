@@ -1,4 +1,4 @@
-"""Kernels of the learned part: fields at samples and their transpose, neighbours, convolution.
+"""Kernels of the learned part: the transpose of fields at samples, neighbours, convolution.
 
 Letters: m rows, c cells, s samples. Arrays are flat; keys are those of `octree_kernels`.
 """
@@ -11,53 +11,7 @@ from isolux.backends.cpu.jit import kernel
 from isolux.geometry.points.basis import splines
 from isolux.geometry.points.octree_kernels import seek
 
-__all__ = ["bends", "convolve", "evaluate", "neighbours", "spread_mean", "transposed"]
-
-
-@kernel
-def evaluate(
-    rows: Any,
-    coefficient: Any,
-    cells: Any,
-    first: Any,
-    fraction: Any,
-    value_out: Any,
-    slope_out: Any,
-    start: int,
-    stop: int,
-) -> None:
-    """The function [s] and its gradient [3 s] at the samples of cells start to stop."""
-    near = np.zeros(9, np.int64)
-    corner, value, slope = np.empty(27), np.empty(9), np.empty(9)
-    for c in range(start, stop):
-        for line in range(9):
-            low = (
-                cells[c] + (np.int64(line // 3 - 1) << 40) + (np.int64(line % 3 - 1) << 20) - 1
-            )
-            at = seek(rows, low, near[line])
-            near[line] = at
-            for k in range(3):
-                corner[3 * line + k] = 0.0
-                if at < len(rows) and rows[at] == low + k:
-                    corner[3 * line + k] = coefficient[at]
-                    at += 1
-        for s in range(first[c], first[c + 1]):
-            for axis in range(3):
-                splines(np.float64(fraction[3 * s + axis]), value, slope, 3 * axis)
-            f, gx, gy, gz = 0.0, 0.0, 0.0, 0.0
-            for i in range(3):
-                for j in range(3):
-                    a = 9 * i + 3 * j
-                    plain, steep = 0.0, 0.0
-                    for k in range(3):
-                        plain += corner[a + k] * value[6 + k]
-                        steep += corner[a + k] * slope[6 + k]
-                    f += value[i] * value[3 + j] * plain
-                    gx += slope[i] * value[3 + j] * plain
-                    gy += value[i] * slope[3 + j] * plain
-                    gz += value[i] * value[3 + j] * steep
-            value_out[s] = f
-            slope_out[3 * s], slope_out[3 * s + 1], slope_out[3 * s + 2] = gx, gy, gz
+__all__ = ["bends", "convolve", "neighbours", "spread_mean", "transposed"]
 
 
 @kernel
@@ -72,7 +26,7 @@ def transposed(
     start: int,
     stop: int,
 ) -> None:
-    """The transpose of `evaluate`: what values [s] and gradients [3 s] give to rows."""
+    """What values [s] and gradients [3 s] give to rows: the transpose of `evaluate`."""
     near = np.zeros(9, np.int64)
     value, slope = np.empty(9), np.empty(9)
     for i in range(start, stop):

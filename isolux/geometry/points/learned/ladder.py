@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isolux.geometry.points.assembly import field_at
 from isolux.geometry.points.cloud import Frame, PointCloud
 from isolux.geometry.points.density import target_points, voxel_size_for
 from isolux.geometry.points.extraction import Level
@@ -21,7 +22,7 @@ from isolux.geometry.points.learned.adjoint import Band, evaluated, fitted
 from isolux.geometry.points.learned.clouds import Scan, queries
 from isolux.geometry.points.learned.correction import corrected
 from isolux.geometry.points.learned.features import features_of
-from isolux.geometry.points.learned.lookup import field_at, neighbours_of
+from isolux.geometry.points.learned.lookup import neighbours_of
 from isolux.geometry.points.learned.network import Network, cells_of
 from isolux.geometry.points.octree import Samples, dilated, first_samples, prolonged
 from isolux.geometry.points.weights import RIDGE, Weights, WeightSearch

@@ -1,6 +1,6 @@
-"""Fields at samples and neighbourhoods of cells.
+"""Neighbourhoods of cells.
 
-Letters: m rows, c cells, p parents, s samples, q queries.
+Letters: c cells, p parents, q queries.
 """
 
 from typing import Any
@@ -9,28 +9,11 @@ import numpy as np
 
 from isolux.backends.cpu.pool import chunks, parallel_for
 from isolux.geometry.points.learned import kernels
-from isolux.geometry.points.octree import Samples
+from isolux.geometry.points.octree import above
 
-__all__ = ["field_at", "neighbours_of", "parents_of"]
+__all__ = ["neighbours_of", "parents_of"]
 
 _TASK = 8192
-
-
-def field_at(rows: Any, coefficient: Any, samples: Samples) -> tuple[Any, Any]:
-    """The function [s] and its gradient [s, 3] at samples, as precise as the coefficients."""
-    value = np.empty(len(samples), coefficient.dtype)
-    slope = np.empty(3 * len(samples), coefficient.dtype)
-    parallel_for(
-        kernels.evaluate,
-        [
-            (
-                *(rows, coefficient, samples.cells, samples.first),
-                *(samples.fraction, value, slope, *part),
-            )
-            for part in chunks(len(samples.cells), _TASK)
-        ],
-    )
-    return value, slope.reshape(-1, 3)
 
 
 def neighbours_of(queries: Any, keys: Any) -> Any:
@@ -45,7 +28,5 @@ def neighbours_of(queries: Any, keys: Any) -> Any:
 
 def parents_of(cells: Any) -> tuple[Any, Any]:
     """The cells [p] one level up that hold cells [c], sorted, and the place [c] of each's."""
-    mask = (1 << 20) - 1
-    up = (cells >> 41) << 40 | ((cells >> 20 & mask) >> 1) << 20 | (cells & mask) >> 1
-    parents, parent = np.unique(up, return_inverse=True)
+    parents, parent = np.unique(above(cells, 1), return_inverse=True)
     return parents, parent.astype(np.int64)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from isolux.geometry.points.hierarchy import Lattice
-from isolux.geometry.points.tiled.layout import Tiles, above, cell_keys, counted
+from isolux.geometry.points.octree import above
+from isolux.geometry.points.tiled.layout import Tiles, cell_keys, counted
 from isolux.geometry.points.tiled.records import PointStore, empty_folder, read_records
 
 __all__ = ["bucketed", "cells_and_counts", "local_of", "points_about"]

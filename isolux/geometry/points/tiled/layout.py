@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from isolux.geometry.points.octree import LINE, PLANE
+from isolux.geometry.points.octree import LINE, PLANE, above
 
-__all__ = ["Tiles", "above", "cell_keys", "counted", "cut", "merged_counts", "within"]
+__all__ = ["Tiles", "cell_keys", "counted", "cut", "merged_counts", "within"]
 
 _MASK = LINE - 1
 
@@ -21,12 +21,6 @@ def cell_keys(local: Any, number: int) -> Any:
     """The cells of a level that points [n, 3] (float64, in finest cells) lie in."""
     place = np.floor(local * 0.5**number).astype(np.int64)
     return place[:, 0] << 40 | place[:, 1] << 20 | place[:, 2]
-
-
-def above(keys: Any, levels: int) -> Any:
-    """The cells so many levels up that hold these."""
-    x, y, z = keys >> 40, keys >> 20 & _MASK, keys & _MASK
-    return (x >> levels) << 40 | (y >> levels) << 20 | z >> levels
 
 
 def within(keys: Any, low: Any, high: Any) -> Any:

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from isolux.geometry.points.assembly import residuals
+from isolux.geometry.points.assembly import field_at
 from isolux.geometry.points.extraction import Level
 from isolux.geometry.points.hierarchy import fit_levels, usual_residual
 from isolux.geometry.points.level_choices import Choice, Choices
-from isolux.geometry.points.octree import Samples, dilated, prolonged
+from isolux.geometry.points.octree import Samples, above, dilated, prolonged
 from isolux.geometry.points.tiled import store
 from isolux.geometry.points.tiled.buckets import local_of
-from isolux.geometry.points.tiled.layout import above, cell_keys
+from isolux.geometry.points.tiled.layout import cell_keys
 from isolux.geometry.points.tiled.records import PointStore
 from isolux.geometry.points.tiled.samples import samples_where
 from isolux.geometry.points.tiled.work import HALO, Work
@@ -140,7 +140,7 @@ def _usual(work: Work, blocks: Any, number: int, samples: Samples, coarser: Leve
     """From where on a sample counts for less, by those in the blocks."""
     rows = dilated(samples.cells)
     start = prolonged(rows, coarser.rows, coarser.coefficient) / np.float32(2.0**number)
-    residual = residuals(rows, start, samples)[0]
+    residual = field_at(rows, start, samples)[0]
     cells = samples.key >> 3
     if number >= BLOCK:
         inside = np.isin(cells, above(blocks, number - BLOCK))
